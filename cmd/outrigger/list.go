@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/outrigger-k8s/outrigger/lane/kind/proof"
+	"github.com/outrigger-k8s/outrigger/run"
+	"github.com/outrigger-k8s/outrigger/scenarios"
+	"github.com/outrigger-k8s/outrigger/table"
+)
+
+func listCommand() *cobra.Command {
+	var o run.Options
+	var catalogue bool
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "Print the ID of every case, one a line, without running any",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.Check(); err != nil {
+				return err
+			}
+			tables, selects, err := o.Tables()
+			if err != nil {
+				return err
+			}
+			if catalogue {
+				if o.Focus != "" {
+					return &run.UsageError{Err: errors.New("--catalogue speaks of rules, --focus of cases: leave one of them out")}
+				}
+				proofs := proof.All
+				if o.Profile != "" { // of tables
+					proofs = nil
+				}
+				return listCatalogue(c.OutOrStdout(), tables, proofs)
+			}
+			w := bufio.NewWriter(c.OutOrStdout())
+			n := 0
+			for _, t := range tables {
+				for each := range t.Cases() {
+					if selects == nil || selects(each) {
+						n++
+						fmt.Fprintln(w, each.ID())
+					}
+				}
+			}
+			proofs, err := o.Proofs()
+			if err != nil {
+				return err
+			}
+			for _, p := range proofs {
+				n++
+				fmt.Fprintln(w, p.ID())
+			}
+			if n == 0 {
+				return run.NoCase(&o)
+			}
+			return w.Flush()
+		},
+	}
+	selectionFlags(c, &o)
+	c.Flags().StringVar(&o.Lane, "lane", "", "only what this lane runs, as far as the options say it: kind runs a selection, and proofs (default: every case)")
+	c.Flags().BoolVar(&o.Full, "full", false, "kind: every case")
+	c.Flags().BoolVar(&o.Long, "long", false, "kind: what takes minutes too")
+	c.Flags().StringVar(&o.Kubernetes, "k8s-version", "", "of this version of Kubernetes: it is refused where the lane cannot have it")
+	c.Flags().BoolVar(&catalogue, "catalogue", false, "instead: every row of the failure catalogue, and which rules and proofs answer it")
+	return c
+}
+
+func explainCommand() *cobra.Command {
+	var o run.Options
+	c := &cobra.Command{
+		Use:     "explain CASE",
+		Short:   "Say which rule decides a case, why, and where that is written",
+		Example: "  outrigger explain kubesphere/decision/workspace=named,ns-label=disabled,annotation=true,policy=enabled,host-network=no,namespace=ordinary",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			set, err := scenarios.Load()
+			if err != nil {
+				return err
+			}
+			found, err := set.Find(args[0])
+			if err != nil {
+				return &run.UsageError{Err: err}
+			}
+			facts, err := o.Facts()
+			if err != nil {
+				return err
+			}
+			return explain(c.OutOrStdout(), found, facts)
+		},
+	}
+	c.Flags().StringVar(&o.Lane, "lane", "", "as in this lane: a rule may depend on it (default admission)")
+	c.Flags().StringVar(&o.Kubernetes, "k8s-version", "", "as with this version of Kubernetes in the controlplane lane (default: the lane's)")
+	return c
+}
+
+func explain(w io.Writer, c table.Case, facts table.Facts) error {
+	b := bufio.NewWriter(w)
+	fmt.Fprintf(b, "%s\n\n", c.ID())
+	width := 14
+	for d := range c.Table.Dimensions {
+		width = max(width, len(c.Value(d).Slug))
+	}
+	for d := range c.Table.Dimensions {
+		dimension, value := &c.Table.Dimensions[d], c.Value(d)
+		title := dimension.Title
+		if value.Title != "" {
+			title += " (" + value.Title + ")"
+		}
+		fmt.Fprintln(b, strings.TrimRight(fmt.Sprintf("  %-16s %-*s %s", dimension.Name, width, value.Slug, strings.TrimSpace(title)), " "))
+	}
+	if len(c.Table.Course) == 0 {
+		explainRules(b, c, facts)
+	}
+	for k, step := range c.Table.Course {
+		title := step.Title
+		if title == "" && step.Of != "" {
+			title = string(step.Does) + " of " + string(step.Of)
+		}
+		fmt.Fprintf(b, "\n%d. %s: %s\n", k+1, step.Name, cmp.Or(title, string(step.Does)))
+		explainRules(b, c.At(k+1), facts)
+	}
+	if missing := c.Missing(facts); missing != "" {
+		fmt.Fprintf(b, "  not run           in lane %s, which lacks %q\n", facts.Lane, missing)
+	}
+	return b.Flush()
+}
+
+// explainRules prints the rule that decides a case, or a step of one, and those that would without it.
+func explainRules(b *bufio.Writer, c table.Case, facts table.Facts) {
+	first := true
+	for r := range c.Rules(facts) {
+		source := r.Source
+		if source == "" {
+			source = c.Table.Source
+		}
+		then := r.Then.At(c.Step())
+		if !first {
+			fmt.Fprintf(b, "  without it        %s would: %s (%s:%d)\n", r.Name, then.Outcome, c.Table.File, r.Line)
+			continue
+		}
+		first = false
+		if c.Step() == nil {
+			fmt.Fprintln(b)
+		}
+		fmt.Fprintf(b, "%s, by rule %s (%s:%d)\n", then.Outcome, r.Name, c.Table.File, r.Line)
+		fmt.Fprintf(b, "  because           %s\n  source            %s\n", r.Because, source)
+		if then.Calls != nil {
+			fmt.Fprintf(b, "  webhook calls     %s\n", then.Calls)
+		}
+		if then.Called != nil {
+			fmt.Fprintf(b, "  webhooks called   %s\n", strings.Join(then.Called, ", "))
+		}
+		if n := then.Attempted; n != nil {
+			fmt.Fprintf(b, "  calls attempted   %d\n", *n)
+		}
+		if n := then.Received; n != nil {
+			fmt.Fprintf(b, "  calls received    %d\n", *n)
+		}
+		for _, said := range []struct{ what, text string }{
+			{"path", then.Path}, {"message", then.Message.String()}, {"warning", then.Warning}, {"events", then.Events.String()}, {"within", then.Within},
+		} {
+			if said.text != "" {
+				fmt.Fprintf(b, "  %-17s %s\n", said.what, said.text)
+			}
+		}
+		if s := r.Given.String(); s != "" {
+			fmt.Fprintf(b, "  given             %s\n", s)
+		}
+	}
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/outrigger-k8s/outrigger/pki"
+	"github.com/outrigger-k8s/outrigger/table"
+	"github.com/outrigger-k8s/outrigger/tap"
+	"github.com/outrigger-k8s/outrigger/target"
+)
+
+// Injector gives the runner the target in the settings that a case wants.
+type Injector interface {
+	// Instance is where the target answers in these settings. It starts the target where it must, and returns once it
+	// is ready. release says that the caller no longer needs it.
+	Instance(ctx context.Context, settings map[string]any) (up *tap.Upstream, release func(), err error)
+}
+
+// A Single is an injector of which there is one: its settings can be changed while it is called.
+type Single interface {
+	Injector
+	// Become changes the settings, whoever wants the injector in those that it has, and returns once none of its answers is
+	// by those any more. Calls meanwhile are answered by the one or by the other.
+	Become(ctx context.Context, settings map[string]any) error
+}
+
+// Answerer gives the runner the webhooks that are not the target's.
+type Answerer interface {
+	// Answering is where a webhook answers every review with this JSON patch.
+	Answering(patch json.RawMessage) (*tap.Upstream, error)
+}
+
+// A Tap records what the API server calls: one of this process ([Here]), or one that runs in the cluster. What its methods
+// do, package tap says.
+type Tap interface {
+	URL(webhook string) string
+	FaultURL(f *tap.Fault, webhook string) (string, error)
+	ExpectFault(key string, up *tap.Upstream, fault *tap.Fault) error
+	Route(key, webhook string, up *tap.Upstream, fault *tap.Fault) error
+	// Take fails where the records cannot be had: nothing can be said about the case then.
+	Take(ctx context.Context, key string) ([]tap.Call, error)
+	Retake(ctx context.Context, key string, rest tap.Routed, routes map[string]tap.Routed) ([]tap.Call, error)
+}
+
+// Rotates is a tap that can say whose certificate it serves with once that is rotated: one of this process.
+type Rotates interface {
+	SuccessorBundle() ([]byte, error)
+}
+
+// Here is a tap of this process.
+func Here(t *tap.Tap) Tap { return here{t} }
+
+type here struct{ *tap.Tap }
+
+func (h here) Take(ctx context.Context, key string) ([]tap.Call, error) {
+	return h.Tap.Take(ctx, key), nil
+}
+
+// A Runner takes the cases of a plan through a lane, arrangement by arrangement, the cases of one concurrently.
+type Runner struct {
+	Lane     Lane
+	Tap      Tap
+	CABundle []byte // by which the tap's certificate is verified
+	Cluster  []byte // the certificate of the cluster's own authority; nil where the lane lacks FeatureClusterAuthority
+	Injector Injector
+	Mutators Answerer // may be nil where no case has mutators
+	// Concurrency is how many cases are under way at once; at least 1.
+	Concurrency int
+	// Timeout bounds one case. A case that takes longer is an infrastructure error, not a failure of the target: a
+	// target that hangs is cut off by the webhook's own timeout long before.
+	Timeout time.Duration
+	// Keeper keeps evidence of cases that do not hold; may be nil.
+	Keeper Keeper
+	// Arranging is told of each arrangement before it is made; may be nil.
+	Arranging func(*PlannedArrangement)
+
+	stranger          sync.Once
+	strangerAuthority *pki.Authority // for caBundles that are wrong
+	strangerErr       error
+	stands            stands
+}
+
+// Run takes every case of the plan its way and gives each judgement to judged, from several goroutines at once, in the
+// order in which they end. It returns early, with ctx's cause, when ctx ends, and with an error when an arrangement
+// cannot be made or the target cannot be started: the cases that were not judged by then have no outcome.
+func (r *Runner) Run(ctx context.Context, plan *Plan, judged func(*Judgement)) error {
+	for _, a := range plan.Arrangements {
+		if r.Arranging != nil {
+			r.Arranging(a)
+		}
+		if a.Course != nil {
+			if err := r.runCourse(ctx, a, judged); err != nil {
+				return err
+			}
+			continue
+		}
+		complete, err := r.complete(a)
+		if err == nil {
+			err = r.Lane.Arrange(ctx, complete)
+		}
+		if err != nil {
+			return fmt.Errorf("arrange %s: %w", a.Name, err)
+		}
+		if err := r.runCases(ctx, a, complete, judged); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// complete is the arrangement with every webhook's clientConfig pointing at the tap, but for those that name a Service.
+// Behind that there is the tap as well, or nobody, as the case says.
+func (r *Runner) complete(a *PlannedArrangement) (*Arrangement, error) {
+	out := &Arrangement{Name: a.Name, Namespaces: a.Namespaces, Services: a.Services}
+	var err error
+	if out.Stored, err = a.stored(); err != nil {
+		return nil, err
+	}
+	for _, c := range a.Webhooks {
+		c = c.DeepCopy()
+		for i := range c.Webhooks {
+			if err := r.direct(a, c.Webhooks[i].Name, &c.Webhooks[i].ClientConfig); err != nil {
+				return nil, err
+			}
+		}
+		out.Webhooks = append(out.Webhooks, c)
+	}
+	for _, c := range a.Validating {
+		c = c.DeepCopy()
+		for i := range c.Webhooks {
+			if err := r.direct(a, c.Webhooks[i].Name, &c.Webhooks[i].ClientConfig); err != nil {
+				return nil, err
+			}
+		}
+		out.Validating = append(out.Validating, c)
+	}
+	return out, r.standBehind(a, out)
+}
+
+// direct points a webhook at the tap, unless it names a Service: the case's own. Of a url that it states, the host alone
+// is put in.
+func (r *Runner) direct(a *PlannedArrangement, webhook string, config *admissionregistrationv1.WebhookClientConfig) error {
+	trust := a.Wire.Trust
+	if a.Wire.Only != nil && !slices.Contains(a.Wire.Only, webhook) {
+		trust = TrustTap
+	}
+	bundle, err := r.bundle(trust)
+	if err != nil {
+		return err
+	}
+	if config.Service != nil {
+		config.CABundle = bundle
+		return nil
+	}
+	var url string
+	if config.URL != nil {
+		url, err = r.standAt(a, webhook, *config.URL)
+	} else {
+		url, err = r.url(a, webhook)
+	}
+	if err != nil {
+		return err
+	}
+	*config = admissionregistrationv1.WebhookClientConfig{URL: &url, CABundle: bundle}
+	return nil
+}
+
+// try is a case that is ready to be probed.
+type try struct {
+	planned *Planned
+	inForce *Arrangement
+	attempt *Attempt
+	up      *tap.Upstream
+	release func()
+}
+
+func (r *Runner) runCases(ctx context.Context, a *PlannedArrangement, inForce *Arrangement, judged func(*Judgement)) error {
+	tries := make(chan try, r.Concurrency)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(tries)
+		var f *forms
+		for _, p := range a.Cases {
+			if f == nil || f.table != p.Case.Table {
+				f = newForms(p.Case.Table)
+			}
+			t, err := r.prepare(ctx, f, p)
+			if errors.Is(err, target.ErrFixedSettings) {
+				judged(&Judgement{Planned: p, NotRun: err.Error()})
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("prepare %s: %w", p.Case.ID(), err)
+			}
+			t.inForce = inForce
+			select {
+			case tries <- t:
+			case <-ctx.Done():
+				t.release()
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	})
+	for range r.sideBySide(a) {
+		group.Go(func() error {
+			for t := range tries {
+				j := r.one(ctx, t)
+				if ctx.Err() != nil && !j.Holds() {
+					return context.Cause(ctx) // a case that was cut off says nothing of the target
+				}
+				judged(j)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	for t := range tries { // prepared when the others gave up; closed by now
+		t.release()
+	}
+	return err
+}
+
+// waiting is how many cases are under way at once that wait for timeouts: so many that a table takes little longer than its
+// slowest case, and so few that to begin them all takes no noticeable part of the shortest timeout, a second.
+const waiting = 32
+
+// sideBySide is how many of the arrangement's cases are under way at once.
+func (r *Runner) sideBySide(a *PlannedArrangement) int {
+	if len(a.Cases) > 0 && a.Cases[0].Case.Table.Waits {
+		return max(r.Concurrency, waiting)
+	}
+	return r.Concurrency
+}
+
+// prepare makes the case's attempt and has the target ready in its settings. An error ends the run: without its target
+// or its object no case of the kind can be judged.
+func (r *Runner) prepare(ctx context.Context, f *forms, p *Planned) (t try, err error) {
+	t.planned = p
+	if t.attempt, err = f.attempt(p); err != nil {
+		return t, err
+	}
+	t.up, t.release, err = r.Injector.Instance(ctx, p.Settings.Document)
+	return t, err
+}
+
+// one takes a case from its attempt to its judgement.
+func (r *Runner) one(ctx context.Context, t try) *Judgement {
+	defer t.release()
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Timeout, errTimeout{r.Timeout})
+	defer cancel()
+	o, calls, err := r.probe(ctx, t)
+	var j *Judgement
+	if err != nil {
+		j = broken(t.planned, err)
+	} else {
+		j = Judge(t.planned, o, calls)
+	}
+	if err := r.settle(ctx, &Evidence{Judgement: j, Arrangement: t.inForce, Attempt: t.attempt, Observation: o, Calls: calls}); err != nil {
+		artefacts := j.Artefacts
+		j = broken(t.planned, err)
+		j.Artefacts = artefacts
+	}
+	return j
+}
+
+// probe makes the attempt and takes the record of its calls.
+func (r *Runner) probe(ctx context.Context, t try) (*Observation, []tap.Call, error) {
+	if t.attempt.Rehearsed {
+		return r.rehearse(ctx, t)
+	}
+	return r.once(ctx, t)
+}
+
+func (r *Runner) once(ctx context.Context, t try) (*Observation, []tap.Call, error) {
+	if err := r.expect(t); err != nil {
+		_, takeErr := r.Tap.Take(ctx, t.planned.Key)
+		return nil, nil, errors.Join(err, takeErr)
+	}
+	o, err := r.Lane.Probe(ctx, t.attempt)
+	calls, takeErr := r.Tap.Take(ctx, t.planned.Key)
+	return o, calls, errors.Join(err, takeErr)
+}
+
+// settle keeps evidence of a case that does not hold, and takes away what its attempt has made.
+func (r *Runner) settle(ctx context.Context, e *Evidence) error {
+	r.keep(ctx, e)
+	if o := e.Observation; o != nil && o.Cleanup != nil {
+		return o.Cleanup(context.WithoutCancel(ctx))
+	}
+	return nil
+}
+
+func broken(p *Planned, err error) *Judgement {
+	return &Judgement{Planned: p, Err: fmt.Errorf("%s: %w", p.Case.ID(), err)}
+}
+
+type errTimeout struct{ limit time.Duration }
+
+func (e errTimeout) Error() string {
+	return fmt.Sprintf("nothing was observed within %s (--timeout)", e.limit)
+}
+
+// Timeout tells whether a case was given up because Runner.Timeout was over.
+func Timeout(err error) bool {
+	var t errTimeout
+	return errors.As(err, &t)
+}
+
+func newForms(t *table.Table) *forms {
+	return &forms{table: t, pods: map[int]*corev1.Pod{}, requests: map[int]*table.Request{}}
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/outrigger-k8s/outrigger/lane/controlplane"
+	"github.com/outrigger-k8s/outrigger/lane/kind"
+	"github.com/outrigger-k8s/outrigger/lane/kind/nodeimage"
+	"github.com/outrigger-k8s/outrigger/lane/kind/proof"
+	"github.com/outrigger-k8s/outrigger/lane/source"
+	"github.com/outrigger-k8s/outrigger/probe"
+	"github.com/outrigger-k8s/outrigger/report"
+	"github.com/outrigger-k8s/outrigger/table"
+	"github.com/outrigger-k8s/outrigger/table/cover"
+	"github.com/outrigger-k8s/outrigger/target"
+)
+
+// Kind is what a session in the kind lane has in its cluster, for what is shown there beside the tables' cases.
+type Kind struct {
+	Cluster  *kind.Cluster
+	Injector *kind.Injector // nil where the target runs already
+}
+
+// Kind of the session; nil in other lanes.
+func (s *Session) Kind() *Kind { return s.kind }
+
+// err says what makes the cases of the run doubtful.
+func (k *Kind) err(ctx context.Context) error {
+	if k == nil || k.Injector == nil || ctx.Err() != nil {
+		return nil
+	}
+	return k.Injector.Err(ctx)
+}
+
+// covering selects of each table the cases among which every combination of three values occurs.
+func (o *Options) covering(tables []*table.Table) probe.Selects {
+	chosen := map[*table.Table]map[int]bool{}
+	for _, t := range tables {
+		chosen[t] = map[int]bool{}
+		for _, c := range cover.Cases(t) {
+			chosen[t][c.Number()] = true
+		}
+	}
+	return func(c table.Case) bool {
+		return (o.Selects == nil || o.Selects(c)) && chosen[c.Table][c.Number()]
+	}
+}
+
+func kindFacts(o *Options) probe.Facts {
+	f := probe.Facts{Lane: kind.Name, Provider: kind.Name, Kubernetes: o.Kubernetes, Routing: controlplane.RoutingClusterIP, Features: kind.Features}
+	if f.Kubernetes == "" {
+		f.Kubernetes = nodeimage.DefaultVersion
+	}
+	return f
+}
+
+func checkKind(o *Options) error {
+	if o.Routing != "" && o.Routing != controlplane.RoutingClusterIP {
+		return usage("the kind lane routes by %s: for %s take --lane controlplane", controlplane.RoutingClusterIP, o.Routing)
+	}
+	if err := source.CheckVersion(o.Kubernetes); err != nil {
+		return &UsageError{err}
+	}
+	return nil
+}
+
+func openKind(ctx context.Context, s *Session) (probe.Lane, error) {
+	o := &s.options
+	if s.subject.Process != nil && o.Target != "" {
+		return nil, usage("target %s is a program, and the kind lane runs the reference injector or a target that runs already: install yours in the cluster (--keep), and describe it by url", s.subject.Name)
+	}
+	tap := o.Tap
+	if tap == "" {
+		var err error
+		if tap, err = kind.FindTap(); err != nil {
+			return nil, &UsageError{err}
+		}
+	}
+	options := kind.Options{
+		Config: o.KindConfig, NodeImage: o.NodeImage, Kubernetes: o.Kubernetes, Keep: o.Keep, Reuse: o.Reuse, Progress: o.Progress,
+	}
+	if o.Artifacts != "" {
+		options.Logs = filepath.Join(o.Artifacts, "kind")
+	}
+	start := time.Now()
+	c, err := kind.Create(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	s.kind = &Kind{Cluster: c}
+	s.closers = append(s.closers, c.Close)
+	s.took("image", start, c.Times().Image)
+	s.took("cluster", start.Add(c.Times().Image), c.Times().Cluster)
+	var lane *kind.Lane
+	err = s.phase("install", func() (err error) {
+		if err = s.install(ctx, tap); err != nil {
+			s.collect()
+			return err
+		}
+		lane, err = kind.NewLane(c)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, lane.Close)
+	return lane, nil
+}
+
+// install puts target and tap into the cluster.
+func (s *Session) install(ctx context.Context, program string) error {
+	c := s.kind.Cluster
+	tap, err := kind.StartTap(ctx, c, program)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, func(context.Context) error { tap.Close(); return nil })
+	s.runner.Tap, s.runner.Mutators, s.runner.CABundle, s.runner.Injector = tap, tap, tap.CABundle, s.fleet
+	if s.subject.Process == nil {
+		return nil
+	}
+	binary := s.options.Injector
+	if binary == "" {
+		if binary, err = target.FindReference(); err != nil {
+			return &UsageError{err}
+		}
+	}
+	built, err := kind.InjectorImage(binary)
+	if err != nil {
+		return err
+	}
+	if s.kind.Injector, err = kind.Install(ctx, c, tap, built); err != nil {
+		return err
+	}
+	s.runner.Injector = s.kind.Injector
+	return nil
+}
+
+// collectTimeout bounds the collection of artefacts.
+const collectTimeout = 2 * time.Minute
+
+// collect leaves in the artefacts' folder what the cluster knows of a run that did not go well, before it is deleted.
+func (s *Session) collect() {
+	if s.kind == nil || s.options.Artifacts == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
+	defer cancel()
+	folder := filepath.Join(s.options.Artifacts, "kind")
+	err := s.kind.Cluster.Collect(ctx, folder)
+	if err == nil {
+		fmt.Fprintf(s.options.Progress, "kind: logs of nodes, API server, pods and injector, and all events, are in %s\n", folder)
+		return
+	}
+	// What the run found does not depend on it.
+	fmt.Fprintf(s.options.Progress, "kind: of the logs of nodes, API server, pods and injector, and the events, what could be had is in %s; the rest could not: %v\n", folder, err)
+}
+
+// proofTable is the proofs as a report tells of them.
+func proofTable(proofs []*proof.Proof) report.Table {
+	t := report.Table{
+		ID: proof.TableID, Profile: proof.Profile, Name: proof.Table, Total: len(proofs),
+		Title:      "What only a cluster with nodes can show",
+		Dimensions: []report.Dimension{{Name: proof.Dimension}},
+		View:       &report.View{Rows: []string{proof.Dimension}},
+	}
+	for _, p := range proofs {
+		t.Dimensions[0].Values = append(t.Dimensions[0].Values, p.Name)
+		t.Rules = append(t.Rules, report.Rule{
+			Name: p.Name, When: proof.Dimension + "=" + p.Name, Outcome: p.Outcome, Because: p.Because, Source: p.Source,
+		})
+	}
+	return t
+}
+
+// proofFolder is where, in the artefacts' folder, is what was collected of proofs that do not hold.
+const proofFolder = "kind/proofs"
+
+// proofResult is a proof's result as a report tells of it.
+func proofResult(r proof.Result) report.CaseResult {
+	p := r.Proof
+	c := report.CaseResult{
+		ID: p.ID(), Table: proof.TableID, Values: []string{p.Name}, Rule: p.Name, Expected: report.Expected{Outcome: p.Outcome},
+		Result: report.Result{Status: report.Pass, Observed: report.Observed{Outcome: p.Outcome}, Latency: r.Took},
+	}
+	if r.Err != nil {
+		c.Result = report.Result{Status: report.Fail, Why: r.Err.Error(), Latency: r.Took}
+		if r.Broken {
+			c.Result.Status = report.Error
+		}
+		for _, file := range r.Files {
+			c.Result.Artefacts = append(c.Result.Artefacts, proofFolder+"/"+file)
+		}
+	}
+	return c
+}
+
+// Proofs are what is shown beside the tables' cases, in the kind lane with the reference injector.
+func (o *Options) Proofs() ([]*proof.Proof, error) {
+	if o.Lane != kind.Name || o.Target != "" || o.Profile != "" || o.Shard.Index > 1 {
+		return nil, nil
+	}
+	var matching *regexp.Regexp
+	if o.Focus != "" {
+		var err error
+		if matching, err = regexp.Compile(o.Focus); err != nil {
+			return nil, usage("focus %q is not a regular expression: %w", o.Focus, err)
+		}
+	}
+	return slices.DeleteFunc(proof.Select(matching, o.Long), func(p *proof.Proof) bool {
+		return o.SelectsProof != nil && !o.SelectsProof(p)
+	}), nil
+}
+
+// prove shows the proofs, once the cases are through: they want the injector's own webhook configurations.
+func (s *Session) prove(ctx context.Context, told func(proof.Result)) error {
+	proofs, err := s.options.Proofs()
+	if err != nil || len(proofs) == 0 {
+		return err
+	}
+	var mu sync.Mutex
+	var errs []error
+	done := 0
+	tell := func(r proof.Result) {
+		mu.Lock()
+		defer mu.Unlock()
+		done++
+		how := "holds"
+		if r.Err != nil {
+			how = "DOES NOT HOLD"
+			if r.Broken {
+				how = "COULD NOT BE SHOWN"
+			}
+		}
+		fmt.Fprintf(s.options.Progress, "kind: proof %d of %d, %s: %s, in %s\n", done, len(proofs), r.Proof.Name, how, r.Took.Round(100*time.Millisecond))
+		errs = append(errs, s.builder.Add(proofResult(r)))
+		if told != nil {
+			told(r)
+		}
+	}
+	s.clock.start()
+	defer s.clock.ended(proof.TableID)
+	return s.phase("runtime suite", func() error {
+		// The last arrangement's webhooks are called at the tap, perhaps about every pod.
+		if err := s.runner.Lane.Arrange(ctx, &probe.Arrangement{Name: proof.TableID}); err != nil {
+			return err
+		}
+		if err := s.kind.Injector.Restore(ctx); err != nil {
+			return err
+		}
+		o := proof.Options{Keep: s.options.Keep}
+		if s.options.Artifacts != "" {
+			o.Folder = filepath.Join(s.options.Artifacts, filepath.FromSlash(proofFolder))
+		}
+		err := proof.Run(ctx, s.kind.Cluster, s.kind.Injector, proofs, o, tell)
+		return errors.Join(append(errs, err)...)
+	})
+}
