@@ -12,6 +12,24 @@ import (
 	"github.com/outrigger-k8s/outrigger/tap"
 )
 
+// ownCalls are the calls that an attempt is the reason of. An object that is stored has controllers, which change it while
+// an attempt asks to (of a Node, the one that taints it), and their requests, about the same name, call the webhooks too. But
+// none of them makes dry runs, as the attempts about stored objects are.
+func ownCalls(at *Attempt, calls []tap.Call) []tap.Call {
+	if !at.DryRun || at.Operation != table.Update && at.Operation != table.Delete && at.Subresource == "" {
+		return calls
+	}
+	return slices.DeleteFunc(calls, func(c tap.Call) bool {
+		var r struct {
+			Request struct {
+				DryRun *bool `json:"dryRun"`
+			} `json:"request"`
+		}
+		err := json.Unmarshal(c.Request, &r)
+		return err == nil && r.Request.DryRun != nil && !*r.Request.DryRun
+	})
+}
+
 // callFaults says, a sentence each, in what the calls to webhooks differ from what a rule asks of them: how often each
 // was called, in which order, and by reviews of which version.
 func callFaults(then *table.Then, attempts []WebhookAttempt, calls []tap.Call) []string {

@@ -82,3 +82,30 @@ func TestCallFaults(t *testing.T) {
 		})
 	}
 }
+
+func TestOwnCalls(t *testing.T) {
+	sent := func(bodies ...string) []tap.Call {
+		var list []tap.Call
+		for _, b := range bodies {
+			list = append(list, tap.Call{Request: []byte(b)})
+		}
+		return list
+	}
+	mine, controllers := `{"request":{"dryRun":true}}`, `{"request":{"dryRun":false}}`
+	for _, row := range []struct {
+		name    string
+		attempt Attempt
+		want    int // of the calls below
+	}{
+		{"an update", Attempt{DryRun: true, Operation: table.Update}, 2},
+		{"a deletion", Attempt{DryRun: true, Operation: table.Delete}, 2},
+		{"a subresource", Attempt{DryRun: true, Subresource: "status"}, 2},
+		{"carried out: its own calls are no dry runs", Attempt{Operation: table.Update}, 3},
+		{"a creation: nobody knows the object yet", Attempt{DryRun: true}, 3},
+	} {
+		calls := ownCalls(&row.attempt, sent(controllers, mine, `{"request":`)) // what cannot be read is a fault of its own
+		if len(calls) != row.want {
+			t.Errorf("%s: %d calls are its own, want %d", row.name, len(calls), row.want)
+		}
+	}
+}

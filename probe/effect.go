@@ -250,17 +250,18 @@ func (d *digest) add(webhook string, e *effect) {
 	}
 }
 
-// sum for the case of that key.
-func (d *digest) sum(key string) string {
+// sum for the case of that key, and the text it is the sum of: of each call that changed something the webhook, and below it
+// its changes.
+func (d *digest) sum(key string) (sum, text string) {
 	if d.lines.Len() == 0 {
-		return unchanged
+		return unchanged, ""
 	}
-	text := nameless(d.lines.String(), key)
+	text = nameless(d.lines.String(), key)
 	for _, f := range fleeting {
 		text = f.what.ReplaceAllString(text, f.instead)
 	}
-	sum := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(sum[:6])
+	hash := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(hash[:6]), text
 }
 
 // nameless is text without the names that begin with key: the case's objects, and the pods that controllers make of them.

@@ -26,7 +26,8 @@ func sumOf(t *testing.T, calls ...tap.Call) string {
 			d.add(calls[i].Webhook, e)
 		}
 	}
-	return d.sum(effectKey)
+	sum, _ := d.sum(effectKey)
+	return sum
 }
 
 // A pod before and after the API server has defaulted it and put its own into it.

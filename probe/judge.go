@@ -24,6 +24,7 @@ type Judgement struct {
 	Message    string // of the refusal
 	FailedOpen bool
 	Digest     string // of what the target's patches did to the object, "none" if nothing
+	Effect     string // what Digest is of, a line each: a webhook's name, then its changes; "" if nothing
 	Attempted  int    // calls that the API server tried, from its audit annotations
 	Received   int    // calls that the tap saw
 	Latency    time.Duration
@@ -90,7 +91,7 @@ func Judge(p *Planned, o *Observation, calls []tap.Call) *Judgement {
 			j.fault("%s", what)
 		}
 	}
-	j.Digest = made.sum(p.Key)
+	j.Digest, j.Effect = made.sum(p.Key)
 	if !j.Holds() {
 		j.Calls = calls
 		for i := range calls {

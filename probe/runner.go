@@ -292,7 +292,7 @@ func (r *Runner) once(ctx context.Context, t try) (*Observation, []tap.Call, err
 	}
 	o, err := r.Lane.Probe(ctx, t.attempt)
 	calls, takeErr := r.Tap.Take(ctx, t.planned.Key)
-	return o, calls, errors.Join(err, takeErr)
+	return o, ownCalls(t.attempt, calls), errors.Join(err, takeErr)
 }
 
 // settle keeps evidence of a case that does not hold, and takes away what its attempt has made.

@@ -5,6 +5,7 @@ package report
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -33,11 +34,18 @@ type Builder struct {
 	quar   *Quarantine
 	now    time.Time
 	detail int // bytes of patches and reviews
+
+	effects    map[string][]string // by digest
+	effectText int                 // bytes of effects
 }
 
 // maxDetailBytes is how much of patches and reviews one run keeps: an injector that fails every case of a large table
 // must not fill the memory of what judges it.
 const maxDetailBytes = 64 << 20
+
+// maxEffectBytes is how much of effects one run keeps. The cases of all tables have some hundred different ones, of a KiB
+// each; a target that makes every pod another would have as many as cases.
+const maxEffectBytes = 4 << 20
 
 type builderTable struct {
 	Table
@@ -51,7 +59,7 @@ type builderTable struct {
 func NewBuilder(run Run, tables []Table) (*Builder, error) {
 	b := &Builder{
 		run: run, tables: map[string]*builderTable{}, seen: make(map[string]struct{}, run.Planned),
-		intern: interner{}, cases: make([]Case, 0, run.Planned),
+		intern: interner{}, effects: map[string][]string{}, cases: make([]Case, 0, run.Planned),
 	}
 	if b.run.Ended == "" {
 		b.run.Ended = Complete
@@ -162,6 +170,21 @@ func (b *Builder) Add(c CaseResult) error {
 	return nil
 }
 
+// Effect says what the digest of an observation stands for: text has a line for each change (see [Effect]). It does nothing
+// if that is known already, if there is none, or if 4 MiB of them are kept.
+func (b *Builder) Effect(digest, text string) {
+	if text == "" {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.effects[digest] != nil || b.effectText+len(text) > maxEffectBytes {
+		return
+	}
+	b.effectText += len(text)
+	b.effects[digest] = strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+}
+
 // Len is how many results there are by now.
 func (b *Builder) Len() int {
 	b.mu.Lock()
@@ -189,11 +212,20 @@ func (b *Builder) Finish() *Report {
 	if b.quar != nil {
 		r.Quarantine = b.quar.asOf(b.now)
 	}
-	b.cases, b.seen, b.tables = nil, nil, nil
+	r.Effects = sortedEffects(b.effects)
+	b.cases, b.seen, b.tables, b.effects = nil, nil, nil, nil
 	r.sort()
 	r.measureBudgets()
 	r.Judge()
 	return r
+}
+
+func sortedEffects(byDigest map[string][]string) []Effect {
+	var list []Effect
+	for _, digest := range slices.Sorted(maps.Keys(byDigest)) {
+		list = append(list, Effect{Digest: digest, Changes: byDigest[digest]})
+	}
+	return list
 }
 
 // Join makes one result of the tries of one case (--repeat, --retries). Tries that agree give their status; passes and

@@ -278,3 +278,27 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+// What a digest stands for is kept once, and a target that makes every pod another does not fill the memory with them.
+func TestBuilderKeepsEachEffectOnce(t *testing.T) {
+	b, err := NewBuilder(Run{Lane: "l", Target: TargetInfo{Name: "t"}}, []Table{decisionTable(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Effect("none", "")
+	for range 2 {
+		b.Effect("b", "webhook\n/spec/x = {\"a\":1}\n/spec/y goes\n")
+	}
+	b.Effect("a", "webhook\n/spec/x goes\n")
+	large := strings.Repeat("x", 1<<20)
+	for i := range 8 {
+		b.Effect(fmt.Sprint("large", i), large)
+	}
+	r := b.Finish()
+	if len(r.Effects) != 2+3 { // the two count too, so the fourth large one does not find room
+		t.Fatalf("%d effects are kept", len(r.Effects))
+	}
+	if got := fmt.Sprint(r.Effects[:2]); got != `[{a [webhook /spec/x goes]} {b [webhook /spec/x = {"a":1} /spec/y goes]}]` {
+		t.Error(got)
+	}
+}

@@ -48,6 +48,11 @@ func (r *Report) Check() error {
 			rules[t.ID][rule.Name] = true
 		}
 	}
+	for i := range r.Effects {
+		if i > 0 && r.Effects[i-1].Digest >= r.Effects[i].Digest {
+			return fmt.Errorf("the effects %s and %s are not in order, or twice there", r.Effects[i-1].Digest, r.Effects[i].Digest)
+		}
+	}
 	for i := range r.Cases {
 		c := &r.Cases[i]
 		if i > 0 && r.Cases[i-1].ID >= c.ID {

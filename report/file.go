@@ -89,6 +89,9 @@ func Encode(w io.Writer, r *Report) error {
 	if len(r.Quarantine) > 0 {
 		e.list("quarantine", len(r.Quarantine), func(i int) any { return &r.Quarantine[i] })
 	}
+	if len(r.Effects) > 0 {
+		e.list("effects", len(r.Effects), func(i int) any { return &r.Effects[i] })
+	}
 	e.last = true
 	e.list("cases", len(r.Cases), func(i int) any { return &r.Cases[i] })
 	e.text("}\n")
@@ -235,6 +238,8 @@ func decode(in io.Reader) (*Report, error) {
 			err = d.Decode(&r.Tables)
 		case "quarantine":
 			err = d.Decode(&r.Quarantine)
+		case "effects":
+			err = d.Decode(&r.Effects)
 		case "cases":
 			err = decodeCases(d, r, strs)
 		default:

@@ -37,6 +37,7 @@ func Merge(reports ...*Report) (*Report, error) {
 		return nil, fmt.Errorf("merge reports: %w", err)
 	}
 	mergeQuarantine(out, reports)
+	mergeEffects(out, reports)
 	if !out.Baseline {
 		out.measureBudgets()
 	}
@@ -259,6 +260,16 @@ func (c *Case) settle() {
 	c.Rule, c.Expected = rule, e
 }
 
+func mergeEffects(out *Report, reports []*Report) {
+	have := map[string][]string{}
+	for _, r := range reports {
+		for _, e := range r.Effects {
+			have[e.Digest] = e.Changes // equal digests are of equal texts
+		}
+	}
+	out.Effects = sortedEffects(have)
+}
+
 func mergeQuarantine(out *Report, reports []*Report) {
 	type key struct{ c, run, owner, issue, expires, because string }
 	have := map[key]QuarantineEntry{}
@@ -281,7 +292,7 @@ func mergeQuarantine(out *Report, reports []*Report) {
 // AsBaseline gives the report without what differs between two runs of the same thing: times, seeds, the host, and
 // whatever was kept of single cases. Two baselines of equal observations are equal, so one can be kept in a repository.
 func AsBaseline(r *Report) *Report {
-	b := &Report{Schema: SchemaVersion, Baseline: true, Merged: r.Merged, Tables: r.Tables, Quarantine: r.Quarantine,
+	b := &Report{Schema: SchemaVersion, Baseline: true, Merged: r.Merged, Tables: r.Tables, Quarantine: r.Quarantine, Effects: r.Effects,
 		Runs: slices.Clone(r.Runs), Cases: slices.Clone(r.Cases)}
 	for i := range b.Runs {
 		run := &b.Runs[i]

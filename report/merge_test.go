@@ -4,6 +4,7 @@ package report
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,8 @@ func TestMergeIsAssociativeAndCommutative(t *testing.T) {
 	parts[1].Runs[0].Times[0].Duration = 7 * time.Second
 	parts[3].Quarantine = []QuarantineEntry{{Case: "b", Owner: "o", Issue: "i", Expires: "2099-01-01"}}
 	parts[4].Quarantine = []QuarantineEntry{{Case: "a", Owner: "o", Issue: "i", Expires: "2099-01-01"}}
+	parts[0].Effects = []Effect{{"d1", []string{"w", "/a goes"}}, {"d3", []string{"w", "/c goes"}}}
+	parts[4].Effects = []Effect{{"d1", []string{"w", "/a goes"}}, {"d2", []string{"w", "/b goes"}}}
 	a, b, c, d, e := parts[0], parts[1], parts[2], parts[3], parts[4]
 	want := encode(t, merge2(t, a, b, c, d, e))
 	for name, got := range map[string]*Report{
@@ -51,6 +54,9 @@ func TestMergeIsAssociativeAndCommutative(t *testing.T) {
 	}
 	if got := run.timeOf(all.Tables[0].ID) + ", " + run.timeOf(all.Tables[1].ID); got != "7s, 2.61s" {
 		t.Errorf("the tables' times are not those of the slowest shard: %s", got)
+	}
+	if fmt.Sprint(all.Effects) != "[{d1 [w /a goes]} {d2 [w /b goes]} {d3 [w /c goes]}]" {
+		t.Errorf("what digests stand for was merged to %v", all.Effects)
 	}
 	if len(all.Runs) != 3 || all.Verdict.Counts.Total != 3*226 || len(all.Cases) != 226 {
 		t.Errorf("%d runs, %d cases, %+v", len(all.Runs), len(all.Cases), all.Verdict)

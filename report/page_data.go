@@ -10,19 +10,20 @@ import (
 // Page data is the report as the page wants it: by column, because equal neighbours compress to nearly nothing and
 // because the page filters columns, with every string that occurs often written once.
 type pageData struct {
-	Verdict      Verdict           `json:"verdict"`
-	Runs         []pageRun         `json:"runs"`
-	Tables       []pageTable       `json:"tables"`
-	Expected     []Expected        `json:"expected"`
-	Observed     []Observed        `json:"observed"`
-	ObservedKeys []int             `json:"observedKeys"` // for each of Observed, equal numbers where a comparison sees no difference
-	Strings      []string          `json:"strings"`      // the first is empty
-	Quarantine   []QuarantineEntry `json:"quarantine"`
-	Descriptions []pageDescription `json:"descriptions"`
-	Coverage     []Coverage        `json:"coverage"`
-	Comparison   *Comparison       `json:"comparison,omitempty"` // without its changes, which the page finds itself
-	Gone         []string          `json:"gone,omitempty"`       // cases of the baseline that have no place in the tables of today
-	LeftOut      int               `json:"leftOut,omitempty"`    // results whose patch and review did not find room
+	Verdict      Verdict             `json:"verdict"`
+	Runs         []pageRun           `json:"runs"`
+	Tables       []pageTable         `json:"tables"`
+	Expected     []Expected          `json:"expected"`
+	Observed     []Observed          `json:"observed"`
+	ObservedKeys []int               `json:"observedKeys"` // for each of Observed, equal numbers where a comparison sees no difference
+	Strings      []string            `json:"strings"`      // the first is empty
+	Effects      map[string][]string `json:"effects"`      // what digests stand for
+	Quarantine   []QuarantineEntry   `json:"quarantine"`
+	Descriptions []pageDescription   `json:"descriptions"`
+	Coverage     []Coverage          `json:"coverage"`
+	Comparison   *Comparison         `json:"comparison,omitempty"` // without its changes, which the page finds itself
+	Gone         []string            `json:"gone,omitempty"`       // cases of the baseline that have no place in the tables of today
+	LeftOut      int                 `json:"leftOut,omitempty"`    // results whose patch and review did not find room
 }
 
 type pageRun struct {
@@ -94,7 +95,8 @@ type pageBuilder struct {
 func newPageData(r, baseline *Report, c *Comparison, descriptions []sharedDescription) *pageData {
 	b := &pageBuilder{
 		d: &pageData{Verdict: r.Verdict, Strings: []string{""}, Quarantine: r.Quarantine, Descriptions: []pageDescription{},
-			Coverage: append(r.Cover(2), r.Cover(3)...), Expected: []Expected{}, Observed: []Observed{}, ObservedKeys: []int{}},
+			Coverage: append(append([]Coverage{}, r.Cover(2)...), r.Cover(3)...), Expected: []Expected{}, Observed: []Observed{}, ObservedKeys: []int{},
+			Effects: map[string][]string{}},
 		expected: map[Expected]int{}, observed: map[Observed]int{}, keys: map[Observed]int{}, strings: map[string]int{"": 0},
 	}
 	d := b.d
@@ -119,6 +121,10 @@ func newPageData(r, baseline *Report, c *Comparison, descriptions []sharedDescri
 			d.Runs = append(d.Runs, before)
 		}
 	}
+	b.effects(r)
+	if baseline != nil {
+		b.effects(baseline)
+	}
 	b.tables(r, baseline)
 	for i := range d.Tables {
 		for _, col := range d.Tables[i].Results {
@@ -128,6 +134,12 @@ func newPageData(r, baseline *Report, c *Comparison, descriptions []sharedDescri
 		}
 	}
 	return d
+}
+
+func (b *pageBuilder) effects(r *Report) {
+	for _, e := range r.Effects {
+		b.d.Effects[e.Digest] = e.Changes
+	}
 }
 
 func (b *pageBuilder) tables(r, baseline *Report) {

@@ -424,6 +424,59 @@ func TestPageRunsNothingFromTheReport(t *testing.T) {
 	b.is(count("script"), "1") // the page's own; its data is taken out once read
 }
 
+// Many cases pass with a patch, the same few patches: the page shows each, and against another run in what it differs.
+func TestPageShowsWhatPatchesDo(t *testing.T) {
+	of := func(version, digest, effect string) *Report {
+		tab := Table{ID: "p/t", Profile: "p", Name: "t", Dimensions: []Dimension{{Name: "x", Values: []string{"a"}}},
+			Rules: []Rule{{Name: "yes", Outcome: Injected}}, Total: 1}
+		b, err := NewBuilder(Run{Lane: "admission", Kubernetes: "1.37.2", Target: TargetInfo{Name: "t", Version: version}, Planned: 1}, []Table{tab})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Effect(digest, effect)
+		err = b.Add(CaseResult{ID: "p/t/x=a", Table: tab.ID, Values: []string{"a"}, Rule: "yes", Expected: Expected{Outcome: Injected},
+			Result: Result{Status: Pass, Observed: Observed{Outcome: Injected, Digest: digest}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.Finish()
+	}
+	now := of("2", "d2", "inject.example.com\n/metadata/labels/a goes\n/spec/containers/proxy = {\"name\":\"proxy\",\"tty\":true}\n/spec/hostname = \"h\"\n")
+	before := of("1", "d1", "inject.example.com\n/metadata/labels/a goes\n/spec/containers/proxy = {\"name\":\"proxy\"}\n/spec/priority = 1\n")
+	b := newTab(t)
+	address := pageOf(t, now, AsBaseline(before))
+	b.open(address + "#case=" + url.QueryEscape("p/t/x=a"))
+	b.do(chromedp.Click(chromedp.CSS(cells)))
+	b.is(`document.querySelector("#panel .diff").textContent`, `inject.example.com
+@ /metadata/labels/a
+− (what was there)
+@ /spec/containers/proxy
++ {
++   "name": "proxy",
++   "tty": true
++ }
+@ /spec/hostname
++ "h"
+`)
+	b.open(address)
+	b.choose("#compare", "baseline")
+	b.do(chromedp.Click(chromedp.CSS(cells))) // the old one is first, and its patch as it was
+	b.is(`[...document.querySelectorAll("#panel .diff")].at(-1).textContent`, `inject.example.com
+@ /spec/containers/proxy
+− {
+−   "name": "proxy"
+− }
++ {
++   "name": "proxy",
++   "tty": true
++ }
+@ /spec/hostname
++ "h"
+@ /spec/priority
+− 1
+`)
+}
+
 // bigReport has 100,264 results: four versions of a large table, and latencies with the noise that real ones have.
 func bigReport(t testing.TB) *Report {
 	t.Helper()

@@ -71,6 +71,7 @@ func everything(t *testing.T) *Report {
 	r.Runs[0].LeftOut, r.Runs[0].NoEvidence = 3, 4
 	r.Runs[0].Routing, r.Runs[0].Problem = "clusterip", "none"
 	r.Runs[0].Budgets = []Budget{{Table: "webhook/faults", Quantile: 0.99, Limit: 1e9, Observed: 3e6}}
+	r.Effects = []Effect{{"ab", []string{"w", "/spec goes"}}}
 	r.Quarantine = []QuarantineEntry{{Case: "*", Run: "kind/*", Owner: "@anna", Issue: "#7", Expires: "2026-12-31", Because: "of", Expired: true}}
 	r.Tables[0].View = &View{Rows: []string{"policy"}, Columns: []string{"annotation"}, Facets: []string{"never"}}
 	r.Tables[0].Excluded = []Exclusion{{When: []Term{{"policy", []string{"bogus"}}}, Because: "no", Count: 1}}

@@ -11,12 +11,12 @@ import (
 
 // SchemaVersion is what this package writes into [Report.Schema]. The part before the dot changes when old readers
 // would misunderstand; the part after it when something is added. Every v1.x up to this one can be read.
-const SchemaVersion = schemaPrefix + "1.2"
+const SchemaVersion = schemaPrefix + "1.3"
 
 const (
 	schemaPrefix = "outrigger.dev/report/v"
 	schemaMajor  = 1
-	schemaMinor  = 2
+	schemaMinor  = 3
 )
 
 // An Outcome is what became of a pod, as a table expects it or as it was observed.
@@ -67,6 +67,7 @@ type Report struct {
 	Runs       []Run             `json:"runs" jsonschema_description:"The columns, sorted by id. A fresh report has one; merging adds."`
 	Tables     []Table           `json:"tables" jsonschema_description:"The tables that were run, sorted by id."`
 	Quarantine []QuarantineEntry `json:"quarantine,omitempty" jsonschema_description:"The cases whose failures do not count, as of this run."`
+	Effects    []Effect          `json:"effects,omitempty" jsonschema_description:"What the digests of the observations stand for, sorted by digest; of very many only the first (since 1.3)."`
 	Cases      []Case            `json:"cases" jsonschema_description:"The rows, sorted by id, one a line."`
 }
 
@@ -260,6 +261,12 @@ type Observed struct {
 	Message    string  `json:"message,omitempty"`
 	FailedOpen bool    `json:"failedOpen,omitempty"`
 	Digest     string  `json:"digest,omitempty" jsonschema_description:"Short digest of what the target's patches did to the object, equal for equal changes; none if they changed nothing; varying if the tries differ; absent where the run computes no digests."`
+}
+
+// An Effect is what the patches of a case did to its object. Many cases have the same.
+type Effect struct {
+	Digest  string   `json:"digest"`
+	Changes []string `json:"changes" jsonschema_description:"The name of a webhook, then what it did, a line for each place: its JSON pointer (with an element's name for its index), then \" = \" and the new value, or \" goes\"."`
 }
 
 // Varying is the digest of a case whose tries differ in what the target did to the object.

@@ -264,6 +264,8 @@ func (s *Session) Run(ctx context.Context, observe func(*probe.Judgement)) error
 		if bad {
 			s.faults.Add(1)
 		}
+		s.builder.Effect(j.Digest, j.Effect)
+		j.Effect = "" // many cases have the same, which the report now has once
 		if err := ledger.add(Result(j)); err != nil {
 			once.Do(func() { addErr = err; stop(err) })
 		}

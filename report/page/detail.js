@@ -148,6 +148,7 @@ function details(t, r, i, name) {
     box.push(h("ol.timeline", {}, ...more.timeline.map((m) => h("li", {}, h("b", {}, m.step || micros(Math.round(m.atNanos / 1000))), " " + m.what + (m.outcome ? ": " + m.outcome : "") + (m.recoveryNanos ? " after " + micros(Math.round(m.recoveryNanos / 1000)) : "") + (m.message ? " (" + m.message + ")" : ""), m.why ? h("div.alarm", {}, (m.rule || "") + ": " + m.why) : null))));
   }
   if (more.patch) box.push(h("h4", {}, "The webhook's patch"), patchDiff(D.strings[more.patch], more.review ? D.strings[more.review] : ""));
+  else if (D.effects[o.digest]) box.push(...effectOf(t, r, i, o.digest));
   if (more.review) box.push(h("details", {}, h("summary", {}, "The review that was sent"), h("pre", {}, pretty(D.strings[more.review]))));
   if (more.artefacts) box.push(h("h4", {}, "Artefacts"), h("ul", {}, ...more.artefacts.map((a) => h("li", {}, artefact(a)))));
   const run = D.runs[r], command = more.rerun || (run.rerun ? run.rerun.replaceAll("{case}", quote(caseID(t, i))) : "");
@@ -197,6 +198,43 @@ function patchDiff(patch, review) {
       else pre.append(h("span.minus", {}, "− (what was there)\n"));
     }
     if (op.op === "add" || op.op === "replace" || op.op === "test") lines("plus", "+", op.value);
+  }
+  return pre;
+}
+
+// effectOf shows what the webhooks made of the object, or, where another run is compared with that saw it otherwise, in what
+// the one differs from the other.
+function effectOf(t, r, i, digest) {
+  const b = beforeRun(r), was = b >= 0 && t.results[b] && t.results[b].status[i] !== NONE ? D.observed[t.results[b].observed[i]].digest : "";
+  const before = was && was !== digest ? was === "none" ? [] : D.effects[was] : null;
+  const title = before ? "What the webhooks' patches do otherwise than before" : "What the webhooks' patches do";
+  return [h("h4", {}, title), effectDiff(D.effects[digest], before)];
+}
+
+// changesOf are the lines of an effect by webhook and place; null stands for what goes.
+function changesOf(lines) {
+  const places = new Map();
+  let webhook = "";
+  for (const line of lines) {
+    if (line[0] !== "/") { webhook = line; continue; }
+    const at = line.indexOf(" = ");
+    if (at < 0) places.set(webhook + " " + line.replace(/ goes$/, ""), null);
+    else places.set(webhook + " " + line.slice(0, at), line.slice(at + 3));
+  }
+  return places;
+}
+
+function effectDiff(lines, before) {
+  const is = changesOf(lines), was = before ? changesOf(before) : new Map(), pre = h("pre.diff", {});
+  const write = (cls, sign, text) => pretty(text).split("\n").forEach((l) => pre.append(h("span." + cls, {}, sign + " " + l + "\n")));
+  let webhook = "";
+  for (const place of [...new Set([...was.keys(), ...is.keys()])].sort()) {
+    if (before && was.has(place) && is.has(place) && was.get(place) === is.get(place)) continue;
+    const [name, ...path] = place.split(" ");
+    if (name !== webhook) pre.append(h("b", {}, (webhook = name) + "\n"));
+    pre.append(h("span.at", {}, "@ " + path.join(" ") + "\n"));
+    if (before && was.has(place)) write(was.get(place) === null ? "plus" : "minus", was.get(place) === null ? "+" : "−", was.get(place) === null ? "(it stays)" : was.get(place));
+    if (is.has(place)) write(is.get(place) === null ? "minus" : "plus", is.get(place) === null ? "−" : "+", is.get(place) === null ? "(what was there)" : is.get(place));
   }
   return pre;
 }
