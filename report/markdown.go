@@ -384,9 +384,10 @@ func mdCode(s string) string {
 // mdTerms sets the sentence of a description, whose values come from anywhere.
 func mdTerms(s string) string { return "**" + mdText(s) + "**" }
 
-// StepSummary appends the Markdown of a report to the file that $GITHUB_STEP_SUMMARY names, within GitHub's limit of
-// what a step may have written there already. Where the variable is not set it does nothing and says so with false.
-func StepSummary(r *Report, o Options) (written bool, err error) {
+// StepSummary appends Markdown (of a report, or of a comparison) to the file that $GITHUB_STEP_SUMMARY names, within what
+// GitHub's limit leaves beside that which the step has written there already, and within half of the limit: a comparison may
+// follow a report. Where the variable is not set it does nothing and says so with false.
+func StepSummary(render func(io.Writer, Options) error, o Options) (written bool, err error) {
 	path := os.Getenv("GITHUB_STEP_SUMMARY")
 	if path == "" {
 		return false, nil
@@ -404,14 +405,14 @@ func StepSummary(r *Report, o Options) (written bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("append to the step summary %s: %w", path, err)
 	}
-	room := StepSummaryBytes - int(info.Size())
+	room := min(StepSummaryBytes-int(info.Size()), StepSummaryBytes/2)
 	if o.MaxBytes == 0 || o.MaxBytes > room {
 		o.MaxBytes = room
 	}
 	if o.MaxBytes < 1024 { // not even the verdict has room; writing more would lose what is there
 		return false, nil
 	}
-	if err := Markdown(f, r, o); err != nil {
+	if err := render(f, o); err != nil {
 		return false, fmt.Errorf("append to the step summary %s: %w", path, err)
 	}
 	return true, nil

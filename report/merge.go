@@ -148,6 +148,9 @@ func joinShards(a, b Run) (Run, error) {
 	}
 	j.Duration, j.Planned, j.LeftOut = max(a.Duration, b.Duration), a.Planned+b.Planned, a.LeftOut+b.LeftOut
 	j.NoEvidence = a.NoEvidence + b.NoEvidence
+	j.Artefacts = append(slices.Clone(a.Artefacts), b.Artefacts...)
+	slices.Sort(j.Artefacts)
+	j.Artefacts = slices.Compact(j.Artefacts)
 	j.Phases = slices.Clone(a.Phases)
 	for _, p := range b.Phases {
 		if i := slices.IndexFunc(j.Phases, func(q Phase) bool { return q.Name == p.Name }); i >= 0 {

@@ -33,6 +33,7 @@ func TestMergeIsAssociativeAndCommutative(t *testing.T) {
 	parts[1].Runs[0].Times[0].Duration = 7 * time.Second
 	parts[3].Quarantine = []QuarantineEntry{{Case: "b", Owner: "o", Issue: "i", Expires: "2099-01-01"}}
 	parts[4].Quarantine = []QuarantineEntry{{Case: "a", Owner: "o", Issue: "i", Expires: "2099-01-01"}}
+	parts[0].Runs[0].Artefacts, parts[2].Runs[0].Artefacts = []string{"kind/pods.json", "x"}, []string{"kind/pods.json", "a"}
 	parts[0].Effects = []Effect{{"d1", []string{"w", "/a goes"}}, {"d3", []string{"w", "/c goes"}}}
 	parts[4].Effects = []Effect{{"d1", []string{"w", "/a goes"}}, {"d2", []string{"w", "/b goes"}}}
 	a, b, c, d, e := parts[0], parts[1], parts[2], parts[3], parts[4]
@@ -54,6 +55,9 @@ func TestMergeIsAssociativeAndCommutative(t *testing.T) {
 	}
 	if got := run.timeOf(all.Tables[0].ID) + ", " + run.timeOf(all.Tables[1].ID); got != "7s, 2.61s" {
 		t.Errorf("the tables' times are not those of the slowest shard: %s", got)
+	}
+	if got := strings.Join(run.Artefacts, " "); got != "a kind/pods.json x" {
+		t.Errorf("what was collected of the run was merged to %s", got)
 	}
 	if fmt.Sprint(all.Effects) != "[{d1 [w /a goes]} {d2 [w /b goes]} {d3 [w /c goes]}]" {
 		t.Errorf("what digests stand for was merged to %v", all.Effects)
@@ -161,7 +165,11 @@ func TestRebase(t *testing.T) {
 		{"/x", "relative", "cases/1/pod.yaml"}, // there is no way from there
 	} {
 		r := small(t)
+		r.Runs[0].Artefacts = []string{"cases/1/pod.yaml"}
 		r.Rebase(row.from, row.to)
+		if got := r.Runs[0].Artefacts[0]; got != row.want {
+			t.Errorf("from %s to %s, of the run: %s, expected %s", row.from, row.to, got, row.want)
+		}
 		n := 0
 		for i := range r.Cases {
 			for _, name := range r.Cases[i].Results[0].Artefacts {

@@ -261,8 +261,9 @@ func TestJUnitOfPassesIsSmall(t *testing.T) {
 
 func TestStepSummary(t *testing.T) {
 	r := sample{bug: emptyIsTrue}.report(t)
+	of := func(w io.Writer, o Options) error { return Markdown(w, r, o) }
 	t.Setenv("GITHUB_STEP_SUMMARY", "")
-	if written, err := StepSummary(r, Options{}); written || err != nil {
+	if written, err := StepSummary(of, Options{}); written || err != nil {
 		t.Errorf("without the variable: %v, %v", written, err)
 	}
 	path := filepath.Join(t.TempDir(), "summary.md")
@@ -275,7 +276,7 @@ func TestStepSummary(t *testing.T) {
 		if err := os.WriteFile(path, bytes.Repeat([]byte("x"), c.there), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		written, err := StepSummary(r, Options{})
+		written, err := StepSummary(of, Options{})
 		if err != nil || written != c.written {
 			t.Errorf("%s: %v, %v", c.name, written, err)
 		}
@@ -293,8 +294,21 @@ func TestStepSummary(t *testing.T) {
 			t.Errorf("%s: cut without a word", c.name)
 		}
 	}
+	// One document leaves room for another.
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := StepSummary(func(_ io.Writer, o Options) error {
+		if o.MaxBytes != StepSummaryBytes/2 {
+			t.Errorf("a document may have %d bytes", o.MaxBytes)
+		}
+		return nil
+	}, Options{})
+	if err != nil {
+		t.Error(err)
+	}
 	t.Setenv("GITHUB_STEP_SUMMARY", filepath.Join(path, "no-folder"))
-	if _, err := StepSummary(r, Options{}); err == nil {
+	if _, err := StepSummary(of, Options{}); err == nil {
 		t.Error("a summary that cannot be written is no error")
 	}
 }

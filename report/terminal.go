@@ -114,6 +114,9 @@ func (t *terminal) runs() {
 			parts = append(parts, "in "+short(run.Duration))
 		}
 		t.line("%s lane, %s", printable(run.Lane), strings.Join(parts, ", "))
+		if len(run.Artefacts) > 0 {
+			t.line("     collected: %s", printable(strings.Join(run.Artefacts, ", ")))
+		}
 		if phases := run.phaseText(); phases != "" {
 			t.line("     %s", printable(phases))
 		}

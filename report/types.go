@@ -95,6 +95,7 @@ type Run struct {
 	Rerun      string        `json:"rerun,omitempty" jsonschema_description:"The command that reruns one case; {case} stands for the quoted case ID."`
 	LeftOut    int           `json:"detailsLeftOut,omitempty" jsonschema:"minimum=0" jsonschema_description:"Results whose patch and review were not kept, because there were too many."`
 	NoEvidence int           `json:"artefactsLeftOut,omitempty" jsonschema:"minimum=0" jsonschema_description:"Tries that did not hold and of which no artefacts were kept, because there were enough of their rule or of the run."`
+	Artefacts  []string      `json:"artefacts,omitempty" jsonschema_description:"Files and folders of what was collected of the whole run because it was not well, relative to the report, sorted (since 1.3)."`
 	Budgets    []Budget      `json:"budgets,omitempty" jsonschema_description:"Latency budgets, judged within this run."`
 }
 
@@ -346,14 +347,19 @@ func (r *Result) evidence() string {
 // Rebase makes artefacts that are named relative to one folder relative to another, for a report that moves there. Both
 // folders are relative to the same, or absolute. What has no way from there stays as it is.
 func (r *Report) Rebase(from, to string) {
+	rebase := func(names []string) {
+		for k, name := range names {
+			if rel, err := filepath.Rel(to, filepath.Join(from, filepath.FromSlash(name))); err == nil {
+				names[k] = filepath.ToSlash(rel)
+			}
+		}
+	}
+	for i := range r.Runs {
+		rebase(r.Runs[i].Artefacts)
+	}
 	for i := range r.Cases {
 		for j := range r.Cases[i].Results {
-			names := r.Cases[i].Results[j].Artefacts
-			for k, name := range names {
-				if rel, err := filepath.Rel(to, filepath.Join(from, filepath.FromSlash(name))); err == nil {
-					names[k] = filepath.ToSlash(rel)
-				}
-			}
+			rebase(r.Cases[i].Results[j].Artefacts)
 		}
 	}
 }

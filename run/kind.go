@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -148,21 +150,32 @@ func (s *Session) install(ctx context.Context, program string) error {
 // collectTimeout bounds the collection of artefacts.
 const collectTimeout = 2 * time.Minute
 
-// collect leaves in the artefacts' folder what the cluster knows of a run that did not go well, before it is deleted.
-func (s *Session) collect() {
+// collect leaves in the artefacts' folder what the cluster knows of a run that did not go well, before it is deleted, and
+// says which files and folders that are.
+func (s *Session) collect() []string {
 	if s.kind == nil || s.options.Artifacts == "" {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
 	defer cancel()
-	folder := filepath.Join(s.options.Artifacts, "kind")
+	folder := filepath.Join(s.options.Artifacts, kindFolder)
 	err := s.kind.Cluster.Collect(ctx, folder)
 	if err == nil {
 		fmt.Fprintf(s.options.Progress, "kind: logs of nodes, API server, pods and injector, and all events, are in %s\n", folder)
-		return
+		return collected(folder)
 	}
 	// What the run found does not depend on it.
 	fmt.Fprintf(s.options.Progress, "kind: of the logs of nodes, API server, pods and injector, and the events, what could be had is in %s; the rest could not: %v\n", folder, err)
+	return collected(folder)
+}
+
+// collected are the files and folders that were collected, as a report names them.
+func collected(folder string) (names []string) {
+	entries, _ := os.ReadDir(folder) // sorted; what cannot be read was told of already
+	for _, e := range entries {
+		names = append(names, path.Join(kindFolder, e.Name()))
+	}
+	return names
 }
 
 // proofTable is the proofs as a report tells of them.
@@ -183,7 +196,10 @@ func proofTable(proofs []*proof.Proof) report.Table {
 }
 
 // proofFolder is where, in the artefacts' folder, is what was collected of proofs that do not hold.
-const proofFolder = "kind/proofs"
+const proofFolder = kindFolder + "/proofs"
+
+// kindFolder is where, in the artefacts' folder, is what was collected of the cluster.
+const kindFolder = "kind"
 
 // proofResult is a proof's result as a report tells of it.
 func proofResult(r proof.Result) report.CaseResult {

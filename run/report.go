@@ -76,7 +76,7 @@ func (s *Session) Finish(ended error) (*report.Report, error) {
 	})
 	r := s.builder.Finish()
 	if r.Verdict.Exit != report.ExitConformant {
-		s.collect()
+		r.Runs[0].Artefacts = s.collect()
 	}
 	write := func() error {
 		if s.options.Artifacts == "" {

@@ -53,6 +53,9 @@ func renderCommand() *cobra.Command {
 	return c
 }
 
+// terminalFormat is the comparison as people read it where they have run the command.
+const terminalFormat = "terminal"
+
 func compareCommand() *cobra.Command {
 	var format, out, quarantine string
 	var allow []string
@@ -60,6 +63,8 @@ func compareCommand() *cobra.Command {
 		Use:   "compare OLD NEW",
 		Short: "Say what changed from one report to another, and exit with what weighs most",
 		Long: `Say what changed from one report to another, and exit with what weighs most.
+
+In a step of GitHub Actions ($GITHUB_STEP_SUMMARY) what the terminal shows is added to the step's page too.
 
 ` + compareCodes(),
 		Args: cobra.ExactArgs(2),
@@ -92,6 +97,12 @@ func compareCommand() *cobra.Command {
 			if err := output(c, out, func(w io.Writer) error { return renderer.Render(w, comparison, terminalOptions()) }); err != nil {
 				return err
 			}
+			if format == terminalFormat { // what people read in the log, they read on the step's page too
+				markdown := func(w io.Writer, o report.Options) error { return report.ComparisonMarkdown(w, comparison, o) }
+				if _, err := report.StepSummary(markdown, report.Options{}); err != nil {
+					return err
+				}
+			}
 			if comparison.Exit != 0 {
 				return exit(comparison.Exit)
 			}
@@ -102,7 +113,7 @@ func compareCommand() *cobra.Command {
 	for _, r := range report.ComparisonRenderers {
 		about += fmt.Sprintf("\n  %-9s %s", r.Name, r.About)
 	}
-	c.Flags().StringVar(&format, "format", "terminal", about)
+	c.Flags().StringVar(&format, "format", terminalFormat, about)
 	c.Flags().StringVarP(&out, "out", "o", "", "file to write (default: standard output)")
 	c.Flags().StringVar(&quarantine, "quarantine", "", "file of cases whose failures do not count: pattern, owner, issue, expiry date")
 	c.Flags().StringSliceVar(&allow, "allow", nil, "kinds of change that do not count")

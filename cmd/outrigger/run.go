@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -94,7 +95,7 @@ Lanes:
 
 // stepSummary adds what a report says to the summary of the GitHub Actions step that runs this; elsewhere it does nothing.
 func stepSummary(r *report.Report, o report.Options) error {
-	_, err := report.StepSummary(r, o)
+	_, err := report.StepSummary(func(w io.Writer, o report.Options) error { return report.Markdown(w, r, o) }, o)
 	return err
 }
 

@@ -57,7 +57,9 @@ func (b *build) one(ctx context.Context, c Command) error {
 	if c.Main != "" {
 		target = "."
 	}
-	args := []string{"build", "-trimpath", "-v", "-mod=mod", "-o", built, "-ldflags", c.linkerFlags(), "-tags", strings.Join(c.Tags, ","), target}
+	// Without -trimpath, as people build: then what this project, or anything else on the machine, has compiled of the same
+	// packages is taken from Go's cache. The project's own go.mod asks for the versions that Kubernetes has.
+	args := []string{"build", "-v", "-mod=mod", "-o", built, "-ldflags", c.linkerFlags(), "-tags", strings.Join(c.Tags, ","), target}
 	counter := &counter{}
 	stop := b.progress.While(func(elapsed time.Duration) string { return c.progress(elapsed, counter) })
 	err = b.golang(ctx, "go-build-"+c.Name, dir, args, nil, counter)

@@ -110,11 +110,8 @@ var injector = []*Proof{
 			if err != nil {
 				return err
 			}
-			now := int64(0)
-			err = w.client.CoreV1().Pods(deploy.DefaultNamespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &now},
-				metav1.ListOptions{LabelSelector: deploy.Label + "=" + deploy.LabelValue})
-			if err != nil {
-				return fmt.Errorf("delete the injector's pods: %w", err)
+			if err := w.deletePods(ctx); err != nil {
+				return err
 			}
 			// The Deployment looks available until its controller has seen that they have gone.
 			if err := await(ctx, "the injector's pods are others", func(ctx context.Context) (string, error) {
