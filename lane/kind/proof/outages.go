@@ -329,11 +329,18 @@ func deadlocked(ctx context.Context, w *world) error {
 		if err := w.label(ctx, deploy.DefaultNamespace, `"enabled"`); err != nil {
 			return err
 		}
-		// While the injector is there that is not noticed. Its pods must not go before the API server has seen both.
+		// While the injector is there that is not noticed: a replica that ends still answers for its successor. So all of them
+		// must have ended, to the last container, before the Deployment asks for others.
 		if err := w.awaitInjecting(ctx, deploy.DefaultNamespace); err != nil {
 			return err
 		}
-		if err := w.deletePods(ctx); err != nil {
+		if err := w.scale(ctx, 0); err != nil {
+			return err
+		}
+		if err := w.awaitUnreached(ctx, ns); err != nil {
+			return err
+		}
+		if err := w.ask(ctx, deploy.DefaultReplicas); err != nil {
 			return err
 		}
 		if err := await(ctx, fmt.Sprintf("the injector has no pods, and was refused one %d times", triesRefused), w.stuck); err != nil {
