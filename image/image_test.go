@@ -259,7 +259,7 @@ func TestSourceThatChangesWhileTheImageIsMade(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		i := mustBuild(t, Spec{Reference: "registry.example/a:1", Layers: []v1.Layer{l}})
+		i := mustBuild(t, Spec{Reference: "registry.example/app:1", Layers: []v1.Layer{l}})
 		if err := os.WriteFile(source, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
