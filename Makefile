@@ -56,8 +56,8 @@ N         ?= 20
 
 # The suite in e2e runs by itself; its own tests do not.
 UNIT   = $$($(GO) list ./... | grep -v '/e2e$$')
-# What is tested in other processes the race detector does not see.
-RACE   = $$($(GO) list ./... | grep -v -E '/(e2e|ci|cmd/outrigger)$$')
+# What is tested in other processes the race detector does not see, be it a browser.
+RACE   = $$($(GO) list ./... | grep -v -E '/(e2e|ci|cmd/outrigger|bench|mutants)$$')
 GINKGO := $(GO) tool ginkgo run --fail-on-pending --fail-on-empty --keep-going --poll-progress-after=15m --timeout=2h $(GINKGO_FLAGS)
 SUITE   = -- --outrigger.lane=$(1) --outrigger.profile='$(PROFILE)' --outrigger.focus='$(FOCUS)' \
           --outrigger.k8s-version='$(K8S_VERSION)' --outrigger.injector=$(CURDIR)/$(BIN)/injector --outrigger.artifacts=$(2) --outrigger.routing='$(ROUTING)' \
@@ -163,7 +163,7 @@ test-kind: bin ## Tests of the kind lane itself, in clusters of their own
 
 .PHONY: race
 race: bin ## Unit tests under the race detector
-	CGO_ENABLED=1 $(GO) test -race $(RACE)
+	CGO_ENABLED=1 OUTRIGGER_BROWSER= $(GO) test -race $(RACE)
 
 .PHONY: mutants
 mutants: bin ## Prove that the suite notices: every mutant must be killed
