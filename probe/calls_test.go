@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -107,5 +108,29 @@ func TestOwnCalls(t *testing.T) {
 		if len(calls) != row.want {
 			t.Errorf("%s: %d calls are its own, want %d", row.name, len(calls), row.want)
 		}
+	}
+}
+
+// toldTap is a tap that has seen these calls.
+type toldTap struct {
+	Tap
+	calls []tap.Call
+}
+
+func (toldTap) ExpectFault(string, *tap.Upstream, *tap.Fault) error { return nil }
+func (t toldTap) Take(context.Context, string) ([]tap.Call, error)  { return t.calls, nil }
+
+// nothingSeen is a lane that answers every attempt at once.
+type nothingSeen struct{ Lane }
+
+func (nothingSeen) Probe(context.Context, *Attempt) (*Observation, error) { return &Observation{}, nil }
+
+// What a controller's request caused never reaches the judge.
+func TestRunnerTakesItsOwnCalls(t *testing.T) {
+	seen := []tap.Call{{Request: []byte(`{"request":{"dryRun":false}}`)}, {Request: []byte(`{"request":{"dryRun":true}}`)}}
+	r := &Runner{Lane: nothingSeen{}, Tap: toldTap{calls: seen}}
+	_, calls, err := r.once(t.Context(), try{planned: &Planned{}, attempt: &Attempt{DryRun: true, Operation: table.Update}})
+	if err != nil || len(calls) != 1 {
+		t.Errorf("%d calls are handed on, want 1; %v", len(calls), err)
 	}
 }

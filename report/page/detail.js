@@ -148,7 +148,7 @@ function details(t, r, i, name) {
     box.push(h("ol.timeline", {}, ...more.timeline.map((m) => h("li", {}, h("b", {}, m.step || micros(Math.round(m.atNanos / 1000))), " " + m.what + (m.outcome ? ": " + m.outcome : "") + (m.recoveryNanos ? " after " + micros(Math.round(m.recoveryNanos / 1000)) : "") + (m.message ? " (" + m.message + ")" : ""), m.why ? h("div.alarm", {}, (m.rule || "") + ": " + m.why) : null))));
   }
   if (more.patch) box.push(h("h4", {}, "The webhook's patch"), patchDiff(D.strings[more.patch], more.review ? D.strings[more.review] : ""));
-  else if (D.effects[o.digest]) box.push(...effectOf(t, r, i, o.digest));
+  else if (Object.hasOwn(D.effects, o.digest)) box.push(...effectOf(t, r, i, o.digest));
   if (more.review) box.push(h("details", {}, h("summary", {}, "The review that was sent"), h("pre", {}, pretty(D.strings[more.review]))));
   if (more.artefacts) box.push(h("h4", {}, "Artefacts"), h("ul", {}, ...more.artefacts.map((a) => h("li", {}, artefact(a)))));
   const run = D.runs[r], command = more.rerun || (run.rerun ? run.rerun.replaceAll("{case}", quote(caseID(t, i))) : "");
