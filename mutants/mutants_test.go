@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/outrigger-k8s/outrigger/probe"
 	"github.com/outrigger-k8s/outrigger/scenarios"
 )
 
@@ -283,12 +284,12 @@ func TestSampleIsEven(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tb := range set.Tables {
-		if !large(tb) {
+		if tb.Len() <= small || tb.Profile == apiServer {
 			continue
 		}
 		pairs := map[[4]int]bool{}
 		for c := range tb.Cases() {
-			if !sample(c) {
+			if !sampledOfInjectors(c) {
 				continue
 			}
 			for d := range tb.Dimensions {
@@ -309,22 +310,71 @@ func TestSampleIsEven(t *testing.T) {
 	}
 }
 
-// A table that is wrong itself is tried first; whatever is wrong, all cases are tried in the end.
-func TestFocuses(t *testing.T) {
+// What the row's rules decide is tried first, then a table that is wrong itself; whatever is wrong, all cases that can
+// notice are tried in the end.
+func TestSelections(t *testing.T) {
 	set, err := scenarios.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &workshop{tables: set}
-	for _, row := range []struct{ file, first string }{
-		{"scenarios/istio-classic/decision.yaml", "^istio-classic/decision/"},
-		{"scenarios/istio-classic/profile.yaml", "^(istio-classic/mutation|"},
-		{"lane/admission/lane.go", "^(istio-classic/mutation|"},
-	} {
-		list := w.focuses(&Mutant{File: row.file})
-		if !strings.HasPrefix(list[0], row.first) || list[len(list)-1] != "" {
-			t.Errorf("%s: %q", row.file, list)
+	chosen := func(selects probe.Selects) (tables []string, n int) {
+		for _, tb := range set.Tables {
+			before := n
+			for c := range tb.Cases() {
+				if selects(c) {
+					n++
+				}
+			}
+			if n > before {
+				tables = append(tables, tb.ID())
+			}
 		}
+		return tables, n
+	}
+	all, injectors := 0, 0
+	for _, tb := range set.Tables {
+		if all += tb.Len(); tb.Profile != apiServer {
+			injectors += tb.Len()
+		}
+	}
+	for _, row := range []struct {
+		mutant Mutant
+		stage  int
+		tables []string // that are in this stage
+		last   int
+	}{
+		{Mutant{Of: Injector, File: "injector/decide/rules.go", Rules: []string{"no-workspace"}}, 0, []string{"kubesphere/decision"}, injectors},
+		{Mutant{Of: Injector, File: "injector/decide/rules.go"}, 0, nil, injectors},
+		{Mutant{Of: Webhook, File: "scenarios/kubesphere/profile.yaml", NoticedBy: Tables}, 1, []string{"kubesphere/decision"}, all},
+		{Mutant{Of: Harness, File: "scenarios/istio-classic/decision.yaml", NoticedBy: Tables}, 1, []string{"istio-classic/decision"}, all},
+	} {
+		list := selections(&row.mutant)
+		if tables, _ := chosen(list[row.stage]); !slices.Equal(tables, row.tables) {
+			t.Errorf("%+v: stage %d has cases of %q, expected %q", row.mutant, row.stage, tables, row.tables)
+		}
+		if _, n := chosen(list[len(list)-1]); n != row.last {
+			t.Errorf("%+v: the last stage has %d cases, expected %d", row.mutant, n, row.last)
+		}
+	}
+}
+
+// A mutant of a table changes that table, and nothing in the checkout.
+func TestMutatedTables(t *testing.T) {
+	list, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for i := range list {
+		if m := &list[i]; m.inScenarios() {
+			n++
+			if _, err := (&checkout{}).mutated(m); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if n < 20 {
+		t.Errorf("only %d mutants are of tables", n)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/outrigger-k8s/outrigger/scenarios"
+	"github.com/outrigger-k8s/outrigger/table"
 )
 
 // Outcome is what became of a mutant.
@@ -143,7 +144,7 @@ func (w *workshop) control(ctx context.Context, list []Mutant, out io.Writer) er
 		return fmt.Errorf("build the reference injector: %w", err)
 	}
 	if slices.ContainsFunc(list, func(m Mutant) bool { return m.NoticedBy == Tables }) {
-		f, err := injectorFails(ctx, w.injector)
+		f, err := tablesFail(ctx, w.tables, w.injector, ofInjectors)
 		if err != nil {
 			return fmt.Errorf("try the injector without a mutation: %w", err)
 		}
@@ -195,28 +196,15 @@ func (w *workshop) try(ctx context.Context, m *Mutant) (*Result, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir) // what is left on an error the workshop's end removes
-	overlay, err := w.overlay(m, dir)
-	if err != nil {
-		return nil, err
-	}
 	result := &Result{Mutant: m, Outcome: Survived}
-	program := filepath.Join(dir, "program")
 	var f *failure
-	switch {
-	case m.NoticedBy == Tests:
-		if err = w.buildTests(ctx, m.Name, overlay, program, m.Package); err == nil {
-			if result.By, err = w.testsFail(ctx, m.Name, program, m.Package, m.Run); result.By != "" {
-				result.Outcome, result.By = Killed, m.Package+" "+result.By
-			}
+	if m.inScenarios() {
+		var wrong *table.Set
+		if wrong, err = w.mutated(m); err == nil {
+			f, err = tablesFail(ctx, wrong, w.injector, selections(m)...)
 		}
-	case m.Of == Injector:
-		if err = w.build(ctx, m.Name, overlay, program, injectorPackage); err == nil {
-			f, err = injectorFails(ctx, program)
-		}
-	default:
-		if err = w.build(ctx, m.Name, overlay, program, outriggerPackage); err == nil {
-			f, err = w.programFails(ctx, m, dir, program)
-		}
+	} else {
+		f, err = w.tryBuilt(ctx, m, dir, result)
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -232,6 +220,36 @@ func (w *workshop) try(ctx context.Context, m *Mutant) (*Result, error) {
 	}
 	result.Duration = time.Since(start)
 	return result, nil
+}
+
+// tryBuilt builds a mutant of code in dir. What tests notice it says in result; what a case does, it returns.
+func (w *workshop) tryBuilt(ctx context.Context, m *Mutant, dir string, result *Result) (*failure, error) {
+	overlay, err := w.overlay(m, dir)
+	if err != nil {
+		return nil, err
+	}
+	program := filepath.Join(dir, "program")
+	switch {
+	case m.NoticedBy == Tests:
+		if err := w.buildTests(ctx, m.Name, overlay, program, m.Package); err != nil {
+			return nil, err
+		}
+		test, err := w.testsFail(ctx, m.Name, program, m.Package, m.Run)
+		if test != "" {
+			result.Outcome, result.By = Killed, m.Package+" "+test
+		}
+		return nil, err
+	case m.Of == Injector:
+		if err := w.build(ctx, m.Name, overlay, program, injectorPackage); err != nil {
+			return nil, err
+		}
+		return tablesFail(ctx, w.tables, program, selections(m)...)
+	default:
+		if err := w.build(ctx, m.Name, overlay, program, outriggerPackage); err != nil {
+			return nil, err
+		}
+		return w.programFails(ctx, m, dir, program)
+	}
 }
 
 func (s *Summary) add(r *Result) {

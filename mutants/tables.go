@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/outrigger-k8s/outrigger/lane/admission"
 	"github.com/outrigger-k8s/outrigger/probe"
 	"github.com/outrigger-k8s/outrigger/report"
 	"github.com/outrigger-k8s/outrigger/run"
@@ -23,28 +25,59 @@ type failure struct {
 	table, rule, id, why string
 }
 
-// What is tried first. The small tables of the injectors' profiles come before anything else, since nearly every mutant
-// of the patch and the protocol shows there at once. Of larger ones every sampleStep-th case comes next: a step that
-// shares no factor with the size of any dimension walks through all their combinations evenly. Only a mutant that both
-// miss meets every case. The tables about the API server alone have faults and timeouts of their own and say nothing of
-// an injector: they are for the harness's mutants.
+// What is tried first. A case that the row's own rules decide notices soonest. The small tables of the injectors'
+// profiles come next, since nearly every mutant of the patch and the protocol shows there at once, then of larger ones
+// every sampleStep-th case: a step that shares no factor with the size of any dimension walks through all their
+// combinations evenly. Only a mutant that all these miss meets every case. The tables about the API server alone have
+// faults and timeouts of their own and say nothing of an injector: they are for the harness's mutants.
 const (
 	small      = 1000
 	sampleStep = 13
 	apiServer  = "webhook" // the profile whose tables are not about an injector
 )
 
-func quick(t *table.Table) bool { return t.Len() <= small && t.Profile != apiServer }
-func quickly(c table.Case) bool { return quick(c.Table) }
-func large(t *table.Table) bool { return t.Len() > small && t.Profile != apiServer }
-func sample(c table.Case) bool  { return large(c.Table) && c.Number()%sampleStep == 0 }
-func all(c table.Case) bool     { return c.Table.Profile != apiServer }
+func quick(t *table.Table) bool            { return t.Len() <= small && t.Profile != apiServer }
+func sampled(c table.Case) bool            { return c.Table.Len() <= small || c.Number()%sampleStep == 0 }
+func ofInjectors(c table.Case) bool        { return c.Table.Profile != apiServer }
+func quickly(c table.Case) bool            { return quick(c.Table) }
+func sampledOfInjectors(c table.Case) bool { return ofInjectors(c) && sampled(c) }
 
-// injectorFails runs the tables against an injector until one notices: nil if none does. An error says that nothing
-// can be said: infrastructure.
-func injectorFails(ctx context.Context, binary string) (*failure, error) {
-	for _, stage := range []probe.Selects{quickly, sample, all} {
-		f, err := tablesFail(ctx, run.Options{Injector: binary, Selects: stage, FailFast: true})
+// decidedBy are the cases that one of rules decides in the admission lane, of large tables a sample.
+func decidedBy(rules []string) probe.Selects {
+	facts := admission.Facts()
+	return func(c table.Case) bool { return sampled(c) && slices.Contains(rules, string(c.Rule(facts).Name)) }
+}
+
+// from are the cases of the tables that are wrong if a file of scenarios is: the table of that name, or, of a profile's
+// file, all of the profile.
+func from(file string) probe.Selects {
+	return func(c table.Case) bool { return c.Table.File == file || c.Table.Profile == profileOf(file) }
+}
+
+// profileOf is the profile that a file declares, "" if it does not.
+func profileOf(file string) table.Word {
+	if path.Base(file) != "profile.yaml" {
+		return ""
+	}
+	return table.Word(path.Base(path.Dir(file)))
+}
+
+// selections are what is tried in turn to notice m.
+func selections(m *Mutant) []probe.Selects {
+	if m.inScenarios() {
+		everything := func(table.Case) bool { return true }
+		return []probe.Selects{decidedBy(m.Rules), from(m.File), quickly, everything}
+	}
+	return []probe.Selects{decidedBy(m.Rules), quickly, sampledOfInjectors, ofInjectors}
+}
+
+// tablesFail runs selections of set's cases one after another, until a case fails: nil if none does.
+func tablesFail(ctx context.Context, set *table.Set, injector string, selections ...probe.Selects) (*failure, error) {
+	for _, selects := range selections {
+		if !selectsAny(set, selects) {
+			continue
+		}
+		f, err := selectionFails(ctx, run.Options{Scenarios: set, Injector: injector, Selects: selects, FailFast: true})
 		if f != nil || err != nil {
 			return f, err
 		}
@@ -52,8 +85,19 @@ func injectorFails(ctx context.Context, binary string) (*failure, error) {
 	return nil, nil
 }
 
-// tablesFail is a run in this process.
-func tablesFail(ctx context.Context, o run.Options) (*failure, error) {
+func selectsAny(set *table.Set, selects probe.Selects) bool {
+	for _, t := range set.Tables {
+		for c := range t.Cases() {
+			if selects(c) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// selectionFails is a run in this process.
+func selectionFails(ctx context.Context, o run.Options) (*failure, error) {
 	s, err := run.Open(ctx, o)
 	if err != nil {
 		return nil, err
@@ -80,35 +124,21 @@ func tablesFail(ctx context.Context, o run.Options) (*failure, error) {
 	return nil, errors.Join(err, closed)
 }
 
-// programFails runs the tables with a program of its own, which has them embedded, until one notices m: nil if none
-// does.
+// programFails runs the tables with a program of its own until one notices m: nil if none does. First come the quick
+// tables, then those about the API server, then all.
 func (w *workshop) programFails(ctx context.Context, m *Mutant, dir, program string) (*failure, error) {
-	for _, focus := range w.focuses(m) {
+	var few []string
+	for _, t := range w.tables.Tables {
+		if quick(t) {
+			few = append(few, regexp.QuoteMeta(t.ID()))
+		}
+	}
+	for _, focus := range []string{"^(" + strings.Join(few, "|") + ")/", "^" + apiServer + "/", ""} {
 		if f, err := w.programRunFails(ctx, m.Name, dir, program, focus); f != nil || err != nil {
 			return f, err
 		}
 	}
 	return nil, nil
-}
-
-// focuses are the selections of cases that are tried in turn: the table that is wrong itself, the quick tables, those of
-// the profile that is wrong itself, those about the API server, all.
-func (w *workshop) focuses(m *Mutant) []string {
-	var list, few []string
-	for _, t := range w.tables.Tables {
-		id := regexp.QuoteMeta(t.ID())
-		if "scenarios/"+t.ID()+".yaml" == m.File {
-			list = append(list, "^"+id+"/")
-		}
-		if quick(t) {
-			few = append(few, id)
-		}
-	}
-	list = append(list, "^("+strings.Join(few, "|")+")/")
-	if profile, is := strings.CutSuffix(strings.TrimPrefix(m.File, "scenarios/"), "/profile.yaml"); is {
-		list = append(list, "^"+regexp.QuoteMeta(profile)+"/")
-	}
-	return append(list, "^"+apiServer+"/", "")
 }
 
 func (w *workshop) programRunFails(ctx context.Context, name, dir, program, focus string) (*failure, error) {

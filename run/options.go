@@ -35,6 +35,8 @@ type Options struct {
 	Profile string
 	// Focus is a regular expression that a case's ID must match somewhere, or the whole ID of one case; "" is all.
 	Focus string
+	// Scenarios are the tables that are selected from; nil is the embedded ones.
+	Scenarios *table.Set
 	// Selects narrows the selection further; nil is all.
 	Selects probe.Selects
 	// Kubernetes is the version of the control plane, "1.37.2"; "" is the lane's default.
@@ -103,9 +105,12 @@ func NoCase(o *Options) error {
 
 // Tables that the options select, of the profiles that the target speaks, and which of their cases; nil is all.
 func (o *Options) Tables() ([]*table.Table, probe.Selects, error) {
-	set, err := scenarios.Load()
-	if err != nil {
-		return nil, nil, usage("load the embedded tables: %w", err)
+	set := o.Scenarios
+	if set == nil {
+		var err error
+		if set, err = scenarios.Load(); err != nil {
+			return nil, nil, usage("load the embedded tables: %w", err)
+		}
 	}
 	tables, err := set.Select(o.Profile)
 	if err != nil {

@@ -15,6 +15,9 @@ func (s *Session) warm(ctx context.Context) error {
 	if s.runner.Injector != probe.Injector(s.fleet) {
 		return nil // there is one, which is changed when a case wants it otherwise
 	}
+	if s.options.FailFast {
+		return nil // the first case that fails ends the run: most of what would be started here none would come to want
+	}
 	var list []map[string]any
 	seen := map[*probe.Settings]bool{}
 	for _, a := range s.plan.Arrangements {
