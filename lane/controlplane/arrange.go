@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/outrigger-k8s/outrigger/probe"
 )
@@ -63,57 +64,81 @@ func (l *Lane) arrange(ctx context.Context, a *probe.Arrangement) error {
 // bring makes the webhook configurations and the namespaces those of a, and returns once the API server acts on it.
 func (l *Lane) bring(ctx context.Context, a *probe.Arrangement) error {
 	l.arranged++
-	gone, err := l.removeConfigurations(ctx, a)
+	there, gone, err := l.removeConfigurations(ctx, a)
 	if err != nil {
 		return err
 	}
 	if gone.wide {
 		// It may be asked about the namespaces and markers that are written next, until the API server has seen it go.
-		if err := l.mark(ctx); err != nil {
+		if err := l.write(ctx, &probe.Arrangement{}, there, false); err != nil {
+			return err
+		}
+		if err := l.awaitMarker(ctx); err != nil {
 			return err
 		}
 		l.arranged++
 	}
-	if err := l.write(ctx, a); err != nil {
+	validating := gone.validating || len(a.Validating) > 0
+	if err := l.write(ctx, a, there, validating); err != nil {
 		return err
 	}
-	// The markers are written last, so within each resource the API server sees them last.
-	if err := l.mark(ctx); err != nil {
+	if err := l.awaitMarker(ctx); err != nil || !validating {
 		return err
 	}
-	if gone.validating || len(a.Validating) > 0 {
-		if err := l.markValidating(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
+	return l.awaitValidatingMarker(ctx)
 }
 
-// write writes the webhook configurations and the namespaces of a, side by side.
-func (l *Lane) write(ctx context.Context, a *probe.Arrangement) error {
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(8)
+// write writes what a wants of each resource and after that the resource's marker, so that the API server sees it last: the
+// resources side by side, and each one's objects too. A marker of validating configurations is only written where it is
+// asked for.
+func (l *Lane) write(ctx context.Context, a *probe.Arrangement, there *standing, validating bool) error {
+	serial := l.markerSerial()
 	// What to note once nobody writes side by side.
-	results := make(chan func(), len(a.Webhooks)+len(a.Validating)+len(a.Namespaces))
-	for _, c := range a.Webhooks {
-		group.Go(func() error {
-			return putConfiguration(groupCtx, l, l.configurations(), mutatingKind, c, results)
+	results := make(chan func(), len(a.Webhooks)+len(a.Validating)+len(a.Namespaces)+2) // two markers
+	resources, ctx := errgroup.WithContext(ctx)
+	resources.Go(func() error {
+		err := each(ctx, a.Webhooks, func(ctx context.Context, c *admissionregistrationv1.MutatingWebhookConfiguration) error {
+			return putConfiguration(ctx, l, l.configurations(), mutatingKind, c, there.mutating, results)
 		})
-	}
-	for _, c := range a.Validating {
-		group.Go(func() error {
-			return putConfiguration(groupCtx, l, l.validating(), validatingKind, c, results)
+		if err != nil {
+			return err
+		}
+		return putConfiguration(ctx, l, l.configurations(), mutatingKind, marker(serial), there.mutating, results)
+	})
+	resources.Go(func() error {
+		err := each(ctx, a.Validating, func(ctx context.Context, c *admissionregistrationv1.ValidatingWebhookConfiguration) error {
+			return putConfiguration(ctx, l, l.validating(), validatingKind, c, there.validating, results)
 		})
-	}
-	for _, ns := range a.Namespaces {
-		group.Go(func() error { return l.arrangeNamespace(groupCtx, ns, results) })
-	}
-	err := group.Wait()
+		if err != nil || !validating {
+			return err
+		}
+		return putConfiguration(ctx, l, l.validating(), validatingKind, validatingMarker(serial), there.validating, results)
+	})
+	resources.Go(func() error {
+		err := each(ctx, a.Namespaces, func(ctx context.Context, ns *corev1.Namespace) error {
+			return l.arrangeNamespace(ctx, ns, results)
+		})
+		if err != nil {
+			return err
+		}
+		return l.labelMarker(ctx, serial)
+	})
+	err := resources.Wait()
 	close(results)
 	for note := range results {
 		note()
 	}
 	return err
+}
+
+// each does it to all of them, several at a time.
+func each[T any](ctx context.Context, list []T, do func(context.Context, T) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for _, x := range list {
+		group.Go(func() error { return do(ctx, x) })
+	}
+	return group.Wait()
 }
 
 // awaitAccounts waits until each of the namespaces has the ServiceAccount without which no pod can be created there.
@@ -146,6 +171,7 @@ type store[T any] interface {
 	Create(context.Context, *T, metav1.CreateOptions) (*T, error)
 	Update(context.Context, *T, metav1.UpdateOptions) (*T, error)
 	Delete(context.Context, string, metav1.DeleteOptions) error
+	Patch(context.Context, string, types.PatchType, []byte, metav1.PatchOptions, ...string) (*T, error)
 }
 
 // Kinds of webhook configurations, as they stand in messages and among what the lane has written.
@@ -154,6 +180,12 @@ const (
 	validatingKind = "validating webhook configuration"
 )
 
+// standing are the webhook configurations that there were when they were looked at last, by name. Nil: nobody has looked.
+type standing struct {
+	mutating   map[string]*admissionregistrationv1.MutatingWebhookConfiguration
+	validating map[string]*admissionregistrationv1.ValidatingWebhookConfiguration
+}
+
 // gone says what was among the webhook configurations that were deleted.
 type gone struct {
 	validating bool
@@ -161,9 +193,9 @@ type gone struct {
 }
 
 // removeConfigurations deletes every webhook configuration but those of a, which may be what a request is about, and the
-// markers.
-func (l *Lane) removeConfigurations(ctx context.Context, a *probe.Arrangement) (gone gone, err error) {
-	wanted := map[string]bool{mutatingKind + "/" + markerName: true, validatingKind + "/" + markerName: true}
+// markers, and says which stay.
+func (l *Lane) removeConfigurations(ctx context.Context, a *probe.Arrangement) (there *standing, gone gone, err error) {
+	wanted := map[string]bool{mutatingKind + "/" + beaconName: true, validatingKind + "/" + beaconName: true}
 	for _, c := range a.Webhooks {
 		wanted[mutatingKind+"/"+c.Name] = true
 	}
@@ -178,31 +210,63 @@ func (l *Lane) removeConfigurations(ctx context.Context, a *probe.Arrangement) (
 			wanted[validatingKind+"/"+s.Object.GetName()] = true
 		}
 	}
-	mutating, err := l.configurations().List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return gone, fmt.Errorf("list the mutating webhook configurations: %w", err)
+	if there, err = l.standing(ctx); err != nil {
+		return nil, gone, err
 	}
-	for _, c := range mutating.Items {
-		if !wanted[mutatingKind+"/"+c.Name] {
-			gone.wide = gone.wide || slices.ContainsFunc(c.Webhooks, asksBeyondPods)
-			if err := removeConfiguration(ctx, l, l.configurations(), mutatingKind, c.Name); err != nil {
-				return gone, err
-			}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for _, name := range slices.Sorted(maps.Keys(there.mutating)) {
+		if !wanted[mutatingKind+"/"+name] {
+			gone.wide = gone.wide || !isMarker(name) && slices.ContainsFunc(there.mutating[name].Webhooks, asksBeyondPods)
+			group.Go(func() error { return removeConfiguration(groupCtx, l.configurations(), mutatingKind, name) })
+			delete(there.mutating, name)
+			delete(l.written, mutatingKind+"/"+name)
 		}
 	}
-	validating, err := l.validating().List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return gone, fmt.Errorf("list the validating webhook configurations: %w", err)
-	}
-	for _, c := range validating.Items {
-		if !wanted[validatingKind+"/"+c.Name] {
-			if err := removeConfiguration(ctx, l, l.validating(), validatingKind, c.Name); err != nil {
-				return gone, err
-			}
-			gone.validating = true
+	for _, name := range slices.Sorted(maps.Keys(there.validating)) {
+		if !wanted[validatingKind+"/"+name] {
+			gone.validating = gone.validating || !isMarker(name)
+			group.Go(func() error { return removeConfiguration(groupCtx, l.validating(), validatingKind, name) })
+			delete(there.validating, name)
+			delete(l.written, validatingKind+"/"+name)
 		}
 	}
-	return gone, nil
+	return there, gone, group.Wait()
+}
+
+// standing lists the webhook configurations of both kinds, side by side.
+func (l *Lane) standing(ctx context.Context) (*standing, error) {
+	there := &standing{map[string]*admissionregistrationv1.MutatingWebhookConfiguration{}, map[string]*admissionregistrationv1.ValidatingWebhookConfiguration{}}
+	kinds, ctx := errgroup.WithContext(ctx)
+	kinds.Go(func() error {
+		now, err := asOfNow(ctx, l.configurations(), &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: beaconName}})
+		if err != nil {
+			return err
+		}
+		list, err := l.configurations().List(ctx, now)
+		if err != nil {
+			return fmt.Errorf("list the mutating webhook configurations: %w", err)
+		}
+		for i := range list.Items {
+			there.mutating[list.Items[i].Name] = &list.Items[i]
+		}
+		return nil
+	})
+	kinds.Go(func() error {
+		now, err := asOfNow(ctx, l.validating(), &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: beaconName}})
+		if err != nil {
+			return err
+		}
+		list, err := l.validating().List(ctx, now)
+		if err != nil {
+			return fmt.Errorf("list the validating webhook configurations: %w", err)
+		}
+		for i := range list.Items {
+			there.validating[list.Items[i].Name] = &list.Items[i]
+		}
+		return nil
+	})
+	return there, kinds.Wait()
 }
 
 // asksBeyondPods tells whether the webhook's rules match anything but pods and what belongs to them.
@@ -217,18 +281,17 @@ func asksBeyondPods(w admissionregistrationv1.MutatingWebhook) bool {
 	return false
 }
 
-func removeConfiguration[T any](ctx context.Context, l *Lane, client store[T], kind, name string) error {
+func removeConfiguration[T any](ctx context.Context, client store[T], kind, name string) error {
 	if err := client.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("delete %s %s: %w", kind, name, err)
 	}
-	delete(l.written, kind+"/"+name)
 	return nil
 }
 
 // putConfiguration writes c, unless it is what the lane wrote last and nobody has written since. What it wrote it says
-// to results.
+// to results. It goes by what there is, and looks again where that was no longer so.
 func putConfiguration[T any, C configuration[T]](
-	ctx context.Context, l *Lane, client store[T], kind string, c C, results chan<- func(),
+	ctx context.Context, l *Lane, client store[T], kind string, c C, there map[string]C, results chan<- func(),
 ) error {
 	name := c.GetName()
 	content, err := json.Marshal(c)
@@ -236,25 +299,31 @@ func putConfiguration[T any, C configuration[T]](
 		return fmt.Errorf("write %s %s: %w", kind, name, err)
 	}
 	key := kind + "/" + name
+	live := there[name]
 	for {
-		live, err := client.Get(ctx, name, metav1.GetOptions{})
 		fresh := C(c.DeepCopy())
 		var done *T
 		switch {
-		case apierrors.IsNotFound(err):
+		case live == nil:
 			fresh.SetResourceVersion("")
 			fresh.SetUID("")
 			done, err = client.Create(ctx, fresh, metav1.CreateOptions{})
-		case err != nil:
-		case l.written[key] == written{string(content), C(live).GetResourceVersion()}:
+		case l.written[key] == written{string(content), live.GetResourceVersion()}:
 			return nil
 		default:
-			fresh.SetResourceVersion(C(live).GetResourceVersion())
-			fresh.SetUID(C(live).GetUID())
+			fresh.SetResourceVersion(live.GetResourceVersion())
+			fresh.SetUID(live.GetUID())
 			done, err = client.Update(ctx, fresh, metav1.UpdateOptions{})
 		}
-		if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
-			continue // somebody wrote in between: look again
+		if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) {
+			// Somebody wrote in between: look again.
+			live, err = client.Get(ctx, name, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				live, err = nil, nil
+			}
+			if err == nil {
+				continue
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("write %s %s: %w", kind, name, err)

@@ -109,8 +109,8 @@ func (l *Lane) Close(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.events.stop()
-	_, err := l.removeConfigurations(ctx, &probe.Arrangement{})
-	errs := []error{l.removeStored(ctx), err, l.removeMarkers(ctx), l.removeServices(ctx)}
+	_, _, err := l.removeConfigurations(ctx, &probe.Arrangement{})
+	errs := []error{l.removeStored(ctx), err, l.removeBeacons(ctx), l.removeServices(ctx)}
 	for _, name := range slices.Sorted(maps.Keys(l.system)) {
 		if err := l.putNamespace(ctx, name, l.system[name]); err != nil {
 			errs = append(errs, err)

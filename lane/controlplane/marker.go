@@ -4,6 +4,7 @@ package controlplane
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // The marker shows that the API server has caught up. Its admission reads webhook configurations and namespaces from
@@ -25,8 +27,15 @@ import (
 // The webhook never is called: its matchCondition cannot be evaluated, which refuses the request by itself
 // (failurePolicy Fail). It looks at ConfigMaps with the marker's label only, and its name sorts last, so no case sees
 // it.
+//
+// Each serial number has a configuration of its own, which the next arrangement deletes. One that were changed instead
+// might never be seen: the API server keeps what it has made of a configuration by the configuration's name
+// (k8s.io/apiserver pkg/admission/configuration, configurationsCache). A change throws that away; but who was reading the
+// configurations at that moment, from before the change, puts the old state back, and there it stays until the next
+// change, or for the ten minutes until its informer brings everything again. Requests in quick succession, as those for
+// the marker, made that happen once in some thousand arrangements.
 const (
-	markerName    = "zz-outrigger-marker"
+	markerPrefix  = "zz-outrigger-marker-" // then the serial number
 	markerWebhook = "marker.outrigger.dev"
 	markerLabel   = "outrigger.dev/marker"
 
@@ -41,55 +50,60 @@ const (
 	markerRefusal = "object.data['outrigger-marker'] == ''"
 )
 
-// mark writes the marker with a new serial number and waits until the API server has seen it.
-func (l *Lane) mark(ctx context.Context) error {
-	serial := strconv.FormatUint(l.arranged, 10)
-	if err := l.writeMarker(ctx, serial); err != nil {
+// markerSerial is the serial number of the arrangement.
+func (l *Lane) markerSerial() string { return strconv.FormatUint(l.arranged, 10) }
+
+// marker is the webhook's half.
+func marker(serial string) *admissionregistrationv1.MutatingWebhookConfiguration {
+	w := markerWebhookFor(markerLabel, serial)
+	return &admissionregistrationv1.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: markerPrefix + serial},
+		Webhooks: []admissionregistrationv1.MutatingWebhook{{
+			Name: w.Name, ClientConfig: w.ClientConfig, NamespaceSelector: w.ObjectSelector, ObjectSelector: w.ObjectSelector,
+			Rules: w.Rules, MatchConditions: w.MatchConditions, FailurePolicy: w.FailurePolicy, SideEffects: w.SideEffects,
+			TimeoutSeconds: w.TimeoutSeconds, AdmissionReviewVersions: w.AdmissionReviewVersions,
+		}},
+	}
+}
+
+// labelMarker writes the namespace's half. It asks for the change and not for what there is, which is one request less.
+func (l *Lane) labelMarker(ctx context.Context, serial string) error {
+	namespaces := l.client.CoreV1().Namespaces()
+	labels := map[string]string{markerLabel: serial}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": labels}})
+	if err != nil {
 		return fmt.Errorf("write the marker: %w", err)
 	}
+	_, err = namespaces.Patch(ctx, markerNamespace, types.MergePatchType, patch, metav1.PatchOptions{})
+	if apierrors.IsNotFound(err) {
+		_, err = namespaces.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: markerNamespace, Labels: labels}}, metav1.CreateOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("write the marker: label namespace %s: %w", markerNamespace, err)
+	}
+	return nil
+}
+
+// awaitMarker waits until the API server has seen both halves.
+func (l *Lane) awaitMarker(ctx context.Context) error {
+	serial := l.markerSerial()
 	return l.cluster.awaitEvery(ctx, markerInterval, "the API server acts on the arrangement (marker "+serial+")",
 		func(ctx context.Context) (bool, error) { return l.markerSeen(ctx, markerLabel, serial) })
 }
 
-func (l *Lane) writeMarker(ctx context.Context, serial string) error {
-	if err := l.putNamespace(ctx, markerNamespace, metadata{Labels: map[string]string{markerLabel: serial}}); err != nil {
-		return err
+// validatingMarker does for validating configurations, which the API server keeps in a cache of their own, what marker does
+// for mutating ones. Its objects carry another label: those of marker are refused before anything is validated.
+func validatingMarker(serial string) *admissionregistrationv1.ValidatingWebhookConfiguration {
+	return &admissionregistrationv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: markerPrefix + serial},
+		Webhooks:   []admissionregistrationv1.ValidatingWebhook{markerWebhookFor(validatingMarkerLabel, serial)},
 	}
-	w := markerWebhookFor(markerLabel, serial)
-	w.NamespaceSelector = w.ObjectSelector
-	return writeMarker(ctx, l, l.configurations(), mutatingKind, &admissionregistrationv1.MutatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: markerName},
-		Webhooks: []admissionregistrationv1.MutatingWebhook{{
-			Name: w.Name, ClientConfig: w.ClientConfig, NamespaceSelector: w.NamespaceSelector, ObjectSelector: w.ObjectSelector,
-			Rules: w.Rules, MatchConditions: w.MatchConditions, FailurePolicy: w.FailurePolicy, SideEffects: w.SideEffects,
-			TimeoutSeconds: w.TimeoutSeconds, AdmissionReviewVersions: w.AdmissionReviewVersions,
-		}},
-	})
 }
 
-// markValidating does for validating configurations, which the API server keeps in a cache of their own, what mark does
-// for mutating ones. Its objects carry another label: those of mark are refused before anything is validated.
-func (l *Lane) markValidating(ctx context.Context) error {
-	serial := strconv.FormatUint(l.arranged, 10)
-	err := writeMarker(ctx, l, l.validating(), validatingKind, &admissionregistrationv1.ValidatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: markerName},
-		Webhooks:   []admissionregistrationv1.ValidatingWebhook{markerWebhookFor(validatingMarkerLabel, serial)},
-	})
-	if err != nil {
-		return fmt.Errorf("write the validating marker: %w", err)
-	}
+func (l *Lane) awaitValidatingMarker(ctx context.Context) error {
+	serial := l.markerSerial()
 	return l.cluster.awaitEvery(ctx, markerInterval, "the API server acts on the validating configurations (marker "+serial+")",
 		func(ctx context.Context) (bool, error) { return l.markerSeen(ctx, validatingMarkerLabel, serial) })
-}
-
-func writeMarker[T any, C configuration[T]](ctx context.Context, l *Lane, client store[T], kind string, marker C) error {
-	results := make(chan func(), 1)
-	err := putConfiguration(ctx, l, client, kind, marker, results)
-	close(results)
-	for note := range results {
-		note()
-	}
-	return err
 }
 
 // markerWebhookFor matches marker objects of this label and serial number.
@@ -128,9 +142,32 @@ func (l *Lane) markerSeen(ctx context.Context, label, serial string) (bool, erro
 	return false, err
 }
 
-func (l *Lane) removeMarkers(ctx context.Context) error {
+// isMarker tells whether the configuration is a marker's.
+func isMarker(name string) bool { return strings.HasPrefix(name, markerPrefix) }
+
+// beaconName is the name of a configuration of each kind that has no webhooks, and is written to by asOfNow.
+const beaconName = "zz-outrigger-beacon"
+
+// asOfNow returns the options of a list of one kind of configurations as they are now. The API server answers a list without
+// a resourceVersion from its cache, once etcd has told it that nothing is newer, for which it asks every tenth of a second
+// (k8s.io/apiserver pkg/storage/cacher/progress): most of what an arrangement would take. One that is not older than a
+// write it answers as soon as that write has come by. So something is written first: the beacon, which is made if need be.
+func asOfNow[T any, C configuration[T]](ctx context.Context, client store[T], beacon C) (metav1.ListOptions, error) {
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"outrigger.dev/listed":"%d"}}}`, time.Now().UnixNano()) // another each time
+	written, err := client.Patch(ctx, beaconName, types.MergePatchType, patch, metav1.PatchOptions{})
+	if apierrors.IsNotFound(err) {
+		written, err = client.Create(ctx, beacon, metav1.CreateOptions{})
+	}
+	if err != nil {
+		return metav1.ListOptions{}, fmt.Errorf("write the beacon of a %T: %w", beacon, err)
+	}
+	return metav1.ListOptions{ResourceVersion: C(written).GetResourceVersion(), ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan}, nil
+}
+
+// removeBeacons leaves nothing of the lane's own among the configurations, once the markers are gone.
+func (l *Lane) removeBeacons(ctx context.Context) error {
 	return errors.Join(
-		removeConfiguration(ctx, l, l.configurations(), mutatingKind, markerName),
-		removeConfiguration(ctx, l, l.validating(), validatingKind, markerName),
+		removeConfiguration(ctx, l.configurations(), mutatingKind, beaconName),
+		removeConfiguration(ctx, l.validating(), validatingKind, beaconName),
 	)
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -24,7 +23,7 @@ import (
 // arrangement one more is written, and a webhook that is called by it: a request that the webhook matches is refused,
 // and once the refusal is another than that there is no such Service, everything written before has arrived too.
 const (
-	servicesMarker  = "zz-outrigger-services"
+	servicesMarker  = markerPrefix + "services-" // then the serial number
 	servicesWebhook = "services.outrigger.dev"
 	servicesLabel   = "outrigger.dev/services"
 )
@@ -77,7 +76,8 @@ func (l *Lane) removeServices(ctx context.Context) error {
 // markServices writes the marker Service and its webhook, waits until the API server calls the one by the other, and
 // takes both away.
 func (l *Lane) markServices(ctx context.Context) (err error) {
-	name := "marker-" + strconv.FormatUint(l.arranged, 10)
+	serial := l.markerSerial()
+	name := "marker-" + serial
 	services := l.client.CoreV1().Services(markerNamespace)
 	_, err = services.Create(ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -89,8 +89,8 @@ func (l *Lane) markServices(ctx context.Context) (err error) {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
 		defer cancel()
-		configuration := l.configurations().Delete(ctx, servicesMarker, metav1.DeleteOptions{})
-		delete(l.written, mutatingKind+"/"+servicesMarker)
+		configuration := l.configurations().Delete(ctx, servicesMarker+serial, metav1.DeleteOptions{})
+		delete(l.written, mutatingKind+"/"+servicesMarker+serial)
 		service := services.Delete(ctx, name, metav1.DeleteOptions{})
 		for _, e := range []error{configuration, service} {
 			if e != nil && !apierrors.IsNotFound(e) {
@@ -102,7 +102,7 @@ func (l *Lane) markServices(ctx context.Context) (err error) {
 	scope := admissionregistrationv1.NamespacedScope
 	results := make(chan func(), 1)
 	err = putConfiguration(ctx, l, l.configurations(), mutatingKind, &admissionregistrationv1.MutatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: servicesMarker},
+		ObjectMeta: metav1.ObjectMeta{Name: servicesMarker + serial},
 		Webhooks: []admissionregistrationv1.MutatingWebhook{{
 			Name: servicesWebhook,
 			ClientConfig: admissionregistrationv1.WebhookClientConfig{
@@ -117,7 +117,7 @@ func (l *Lane) markServices(ctx context.Context) (err error) {
 			}},
 			FailurePolicy: &fail, SideEffects: &none, TimeoutSeconds: &second, AdmissionReviewVersions: []string{"v1"},
 		}},
-	}, results)
+	}, nil, results)
 	if err != nil {
 		return err
 	}
