@@ -245,6 +245,27 @@ func TestLane(t *testing.T) {
 		}
 	})
 
+	// The API server may never act on a marker that is changed: see markerPrefix.
+	t.Run("each marker has a name of its own", func(t *testing.T) {
+		markers := func() (names []string) {
+			arrange(t, l, nil)
+			list, err := l.configurations().List(t.Context(), metav1.ListOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range list.Items {
+				if isMarker(c.Name) {
+					names = append(names, c.Name)
+				}
+			}
+			return names
+		}
+		first, second := markers(), markers()
+		if len(first) != 1 || len(second) != 1 || first[0] == second[0] {
+			t.Errorf("markers %q, then %q: expected one each, and another", first, second)
+		}
+	})
+
 	// If Arrange came back before the API server acts on it, some of these would see the arrangement before.
 	t.Run("arranged when Arrange returns", func(t *testing.T) {
 		for i := range 40 {
