@@ -10,13 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"strings"
-	"testing/fstest"
 
 	"github.com/outrigger-k8s/outrigger/scenarios"
-	"github.com/outrigger-k8s/outrigger/table"
 )
 
 // modulePath is what go.mod of a checkout says.
@@ -73,38 +70,6 @@ func (c *checkout) check() error {
 		}
 		return nil
 	})
-}
-
-// inScenarios tells whether the mutant is wrong in a file that tables are read from. Such a one needs no build.
-func (m *Mutant) inScenarios() bool {
-	return m.NoticedBy == Tables && strings.HasPrefix(m.File, scenariosDir) && path.Ext(m.File) == ".yaml"
-}
-
-// scenariosDir is where tables are in a checkout.
-const scenariosDir = "scenarios/"
-
-// mutated are the tables with one of their files as m has it.
-func (c *checkout) mutated(m *Mutant) (*table.Set, error) {
-	files := fstest.MapFS{}
-	err := fs.WalkDir(scenarios.FS, ".", func(file string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		text, err := fs.ReadFile(scenarios.FS, file)
-		if scenariosDir+file == m.File && err == nil {
-			text, err = m.Apply(text)
-		}
-		files[file] = &fstest.MapFile{Data: text}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	set, err := table.Load(files, path.Clean(scenariosDir))
-	if err != nil {
-		return nil, fmt.Errorf("load the tables with mutant %s: %w", m.Name, err)
-	}
-	return set, nil
 }
 
 // overlay writes the mutant's file, and beside it what `go build -overlay` takes, into dir. It returns the latter's path.

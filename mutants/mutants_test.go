@@ -9,6 +9,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -358,9 +359,13 @@ func TestSelections(t *testing.T) {
 	}
 }
 
-// A mutant of a table changes that table, and nothing in the checkout.
+// A mutant of a table makes other tables, which load: one that made the same would be noticed by nobody.
 func TestMutatedTables(t *testing.T) {
 	list, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	right, err := scenarios.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,8 +373,11 @@ func TestMutatedTables(t *testing.T) {
 	for i := range list {
 		if m := &list[i]; m.inScenarios() {
 			n++
-			if _, err := (&checkout{}).mutated(m); err != nil {
+			wrong, err := m.wrongTables()
+			if err != nil {
 				t.Error(err)
+			} else if reflect.DeepEqual(wrong, right) {
+				t.Errorf("mutant %s (line %d): its tables are the right ones", m.Name, m.line)
 			}
 		}
 	}

@@ -200,7 +200,7 @@ func (w *workshop) try(ctx context.Context, m *Mutant) (*Result, error) {
 	var f *failure
 	if m.inScenarios() {
 		var wrong *table.Set
-		if wrong, err = w.mutated(m); err == nil {
+		if wrong, err = m.wrongTables(); err == nil {
 			f, err = tablesFail(ctx, wrong, w.injector, selections(m)...)
 		}
 	} else {

@@ -6,17 +6,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"testing/fstest"
 
 	"github.com/outrigger-k8s/outrigger/lane/admission"
 	"github.com/outrigger-k8s/outrigger/probe"
 	"github.com/outrigger-k8s/outrigger/report"
 	"github.com/outrigger-k8s/outrigger/run"
+	"github.com/outrigger-k8s/outrigger/scenarios"
 	"github.com/outrigger-k8s/outrigger/table"
 )
 
@@ -60,6 +63,38 @@ func profileOf(file string) table.Word {
 		return ""
 	}
 	return table.Word(path.Base(path.Dir(file)))
+}
+
+// inScenarios tells whether the mutant is wrong in a file that tables are read from. Such a one needs no build.
+func (m *Mutant) inScenarios() bool {
+	return m.NoticedBy == Tables && strings.HasPrefix(m.File, scenariosDir) && path.Ext(m.File) == ".yaml"
+}
+
+// scenariosDir is where tables are in a checkout.
+const scenariosDir = "scenarios/"
+
+// wrongTables are the tables with one of their files as m has it. An error says that they do not load.
+func (m *Mutant) wrongTables() (*table.Set, error) {
+	files := fstest.MapFS{}
+	err := fs.WalkDir(scenarios.FS, ".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(scenarios.FS, file)
+		if scenariosDir+file == m.File && err == nil {
+			text, err = m.Apply(text)
+		}
+		files[file] = &fstest.MapFile{Data: text}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	set, err := table.Load(files, path.Clean(scenariosDir))
+	if err != nil {
+		return nil, fmt.Errorf("load the tables with mutant %s: %w", m.Name, err)
+	}
+	return set, nil
 }
 
 // selections are what is tried in turn to notice m.

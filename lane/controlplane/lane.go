@@ -109,8 +109,9 @@ func (l *Lane) Close(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.events.stop()
+	errs := []error{l.removeStored(ctx)} // in an arrangement with markers of its own, so it comes first
 	_, _, err := l.removeConfigurations(ctx, &probe.Arrangement{})
-	errs := []error{l.removeStored(ctx), err, l.removeBeacons(ctx), l.removeServices(ctx)}
+	errs = append(errs, err, l.removeBeacons(ctx), l.removeServices(ctx))
 	for _, name := range slices.Sorted(maps.Keys(l.system)) {
 		if err := l.putNamespace(ctx, name, l.system[name]); err != nil {
 			errs = append(errs, err)

@@ -22,6 +22,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/outrigger-k8s/outrigger/probe"
@@ -476,6 +477,39 @@ func TestLane(t *testing.T) {
 		}
 		if len(list.Items) != 0 {
 			t.Errorf("left behind: %v", list.Items)
+		}
+	})
+
+	// What is stored goes in an arrangement of its own, with a marker of its own.
+	t.Run("nothing is left of a lane with stored objects", func(t *testing.T) {
+		other := NewLane(cp, LaneOptions{})
+		object := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "kept"}}}
+		err := other.Arrange(t.Context(), &probe.Arrangement{
+			Name: t.Name(), Webhooks: arrangement{w.configuration("hooks", "/annotate", fail)}, Namespaces: []*corev1.Namespace{namespace("stored")},
+			Stored: []*probe.Stored{{Resource: corev1.SchemeGroupVersion.WithResource("configmaps"), Namespace: "stored", Object: object}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cp.client.CoreV1().ConfigMaps("stored").Get(t.Context(), "kept", metav1.GetOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cp.client.CoreV1().ConfigMaps("stored").Get(t.Context(), "kept", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Errorf("the stored object is left behind: %v", err)
+		}
+		mutating, err := cp.client.AdmissionregistrationV1().MutatingWebhookConfigurations().List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		validating, err := cp.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(mutating.Items) != 0 || len(validating.Items) != 0 {
+			t.Errorf("left behind: %v, %v", mutating.Items, validating.Items)
 		}
 	})
 

@@ -28,7 +28,7 @@ import (
 // (failurePolicy Fail). It looks at ConfigMaps with the marker's label only, and its name sorts last, so no case sees
 // it.
 //
-// Each serial number has a configuration of its own, which the next arrangement deletes. One that were changed instead
+// Each serial number has a configuration of its own, which the next arrangement deletes. One that was changed instead
 // might never be seen: the API server keeps what it has made of a configuration by the configuration's name
 // (k8s.io/apiserver pkg/admission/configuration, configurationsCache). A change throws that away; but who was reading the
 // configurations at that moment, from before the change, puts the old state back, and there it stays until the next
