@@ -64,6 +64,10 @@ func (l *Lane) arrange(ctx context.Context, a *probe.Arrangement) error {
 // bring makes the webhook configurations and the namespaces those of a, and returns once the API server acts on it.
 func (l *Lane) bring(ctx context.Context, a *probe.Arrangement) error {
 	l.arranged++
+	a, err := marked(a)
+	if err != nil {
+		return err
+	}
 	there, gone, err := l.removeConfigurations(ctx, a)
 	if err != nil {
 		return err
@@ -82,10 +86,13 @@ func (l *Lane) bring(ctx context.Context, a *probe.Arrangement) error {
 	if err := l.write(ctx, a, there, validating); err != nil {
 		return err
 	}
-	if err := l.awaitMarker(ctx); err != nil || !validating {
-		return err
+	seen, ctx := errgroup.WithContext(ctx)
+	seen.Go(func() error { return l.awaitMarker(ctx) })
+	if validating {
+		seen.Go(func() error { return l.awaitValidatingMarker(ctx) })
 	}
-	return l.awaitValidatingMarker(ctx)
+	seen.Go(func() error { return l.awaitInForce(ctx, a) })
+	return seen.Wait()
 }
 
 // write writes what a wants of each resource and after that the resource's marker, so that the API server sees it last: the
@@ -269,8 +276,12 @@ func (l *Lane) standing(ctx context.Context) (*standing, error) {
 	return there, kinds.Wait()
 }
 
-// asksBeyondPods tells whether the webhook's rules match anything but pods and what belongs to them.
+// asksBeyondPods tells whether the webhook, if it is not the lane's own, has rules that match anything but pods and what
+// belongs to them.
 func asksBeyondPods(w admissionregistrationv1.MutatingWebhook) bool {
+	if w.Name == inForceWebhook {
+		return false
+	}
 	for _, rule := range w.Rules {
 		for _, resource := range rule.Resources {
 			if resource != "pods" && !strings.HasPrefix(resource, "pods/") {

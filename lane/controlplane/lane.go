@@ -71,6 +71,8 @@ type Lane struct {
 	events  *eventLog
 	serial  atomic.Uint64 // of attempts, for their Audit-IDs
 
+	rewritten atomic.Uint64 // configurations that the API server had lost
+
 	mu       sync.Mutex // Arrange and Close, one at a time
 	arranged uint64     // serial of the arrangement
 	system   map[string]metadata

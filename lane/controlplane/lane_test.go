@@ -24,6 +24,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/outrigger-k8s/outrigger/probe"
 )
@@ -90,6 +91,27 @@ func observe(t *testing.T, l *Lane, at *probe.Attempt) *probe.Observation {
 		t.Fatalf("pod %v and refusal %v: want one of them", o.Pod, o.Refused)
 	}
 	return o
+}
+
+// withheld writes a configuration when it is to be written again.
+type withheld struct {
+	store[admissionregistrationv1.MutatingWebhookConfiguration]
+	configuration *admissionregistrationv1.MutatingWebhookConfiguration
+}
+
+func (w *withheld) Patch(
+	ctx context.Context, name string, kind types.PatchType, patch []byte, options metav1.PatchOptions, subresources ...string,
+) (*admissionregistrationv1.MutatingWebhookConfiguration, error) {
+	live, err := w.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	next := w.configuration.DeepCopy()
+	next.ResourceVersion = live.ResourceVersion
+	if _, err := w.Update(ctx, next, metav1.UpdateOptions{}); err != nil {
+		return nil, err
+	}
+	return w.store.Patch(ctx, name, kind, patch, options, subresources...)
 }
 
 func TestLane(t *testing.T) {
@@ -264,6 +286,31 @@ func TestLane(t *testing.T) {
 		first, second := markers(), markers()
 		if len(first) != 1 || len(second) != 1 || first[0] == second[0] {
 			t.Errorf("markers %q, then %q: expected one each, and another", first, second)
+		}
+	})
+
+	// Which configuration the API server loses cannot be chosen, so here the old state stays in force because the new one is
+	// only written by what writes it again.
+	t.Run("a configuration that is not in force is written again", func(t *testing.T) {
+		arrange(t, l, arrangement{w.configuration("hooks", "/", fail)}, on)
+		next, err := marked(&probe.Arrangement{Webhooks: arrangement{w.configuration("hooks", "/deny", fail)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := next.Webhooks[0]
+		mark := c.Webhooks[len(c.Webhooks)-1].ObjectSelector.MatchLabels[inForceLabel]
+		before := l.rewritten.Load()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		err = awaitInForce(ctx, l, &withheld{l.configurations(), c}, mutatingKind, c.Name, inForceLabel, mark)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again := l.rewritten.Load() - before; again != 1 {
+			t.Errorf("written again %d times, expected once", again)
+		}
+		if o := observe(t, l, podAttempt("on", true)); o.Refused == nil {
+			t.Error("the configuration counts as in force, and its webhook was not called")
 		}
 	})
 

@@ -28,12 +28,8 @@ import (
 // (failurePolicy Fail). It looks at ConfigMaps with the marker's label only, and its name sorts last, so no case sees
 // it.
 //
-// Each serial number has a configuration of its own, which the next arrangement deletes. One that was changed instead
-// might never be seen: the API server keeps what it has made of a configuration by the configuration's name
-// (k8s.io/apiserver pkg/admission/configuration, configurationsCache). A change throws that away; but who was reading the
-// configurations at that moment, from before the change, puts the old state back, and there it stays until the next
-// change, or for the ten minutes until its informer brings everything again. Requests in quick succession, as those for
-// the marker, made that happen once in some thousand arrangements.
+// Each serial number has a configuration of its own, which the next arrangement deletes: one that is changed may never be
+// seen (inForceLabel says why).
 const (
 	markerPrefix  = "zz-outrigger-marker-" // then the serial number
 	markerWebhook = "marker.outrigger.dev"
@@ -55,14 +51,10 @@ func (l *Lane) markerSerial() string { return strconv.FormatUint(l.arranged, 10)
 
 // marker is the webhook's half.
 func marker(serial string) *admissionregistrationv1.MutatingWebhookConfiguration {
-	w := markerWebhookFor(markerLabel, serial)
+	w := mutating(markerWebhookFor(markerWebhook, markerLabel, serial))
+	w.NamespaceSelector = w.ObjectSelector
 	return &admissionregistrationv1.MutatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: markerPrefix + serial},
-		Webhooks: []admissionregistrationv1.MutatingWebhook{{
-			Name: w.Name, ClientConfig: w.ClientConfig, NamespaceSelector: w.ObjectSelector, ObjectSelector: w.ObjectSelector,
-			Rules: w.Rules, MatchConditions: w.MatchConditions, FailurePolicy: w.FailurePolicy, SideEffects: w.SideEffects,
-			TimeoutSeconds: w.TimeoutSeconds, AdmissionReviewVersions: w.AdmissionReviewVersions,
-		}},
+		ObjectMeta: metav1.ObjectMeta{Name: markerPrefix + serial}, Webhooks: []admissionregistrationv1.MutatingWebhook{w},
 	}
 }
 
@@ -96,7 +88,7 @@ func (l *Lane) awaitMarker(ctx context.Context) error {
 func validatingMarker(serial string) *admissionregistrationv1.ValidatingWebhookConfiguration {
 	return &admissionregistrationv1.ValidatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: markerPrefix + serial},
-		Webhooks:   []admissionregistrationv1.ValidatingWebhook{markerWebhookFor(validatingMarkerLabel, serial)},
+		Webhooks:   []admissionregistrationv1.ValidatingWebhook{markerWebhookFor(markerWebhook, validatingMarkerLabel, serial)},
 	}
 }
 
@@ -106,15 +98,15 @@ func (l *Lane) awaitValidatingMarker(ctx context.Context) error {
 		func(ctx context.Context) (bool, error) { return l.markerSeen(ctx, validatingMarkerLabel, serial) })
 }
 
-// markerWebhookFor matches marker objects of this label and serial number.
-func markerWebhookFor(label, serial string) admissionregistrationv1.ValidatingWebhook {
+// markerWebhookFor is the webhook of this name that refuses marker objects with this label and its value.
+func markerWebhookFor(name, label, value string) admissionregistrationv1.ValidatingWebhook {
 	nowhere := "https://127.0.0.1:1/"
 	fail, none, second := admissionregistrationv1.Fail, admissionregistrationv1.SideEffectClassNone, int32(1)
 	scope := admissionregistrationv1.NamespacedScope
 	return admissionregistrationv1.ValidatingWebhook{
-		Name:           markerWebhook,
+		Name:           name,
 		ClientConfig:   admissionregistrationv1.WebhookClientConfig{URL: &nowhere},
-		ObjectSelector: &metav1.LabelSelector{MatchLabels: map[string]string{label: serial}},
+		ObjectSelector: &metav1.LabelSelector{MatchLabels: map[string]string{label: value}},
 		Rules: []admissionregistrationv1.RuleWithOperations{{
 			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
 			Rule: admissionregistrationv1.Rule{
@@ -126,10 +118,10 @@ func markerWebhookFor(label, serial string) admissionregistrationv1.ValidatingWe
 	}
 }
 
-// markerSeen makes one marker request.
-func (l *Lane) markerSeen(ctx context.Context, label, serial string) (bool, error) {
+// markerSeen makes one marker request, and tells whether it was refused by the webhook for objects with this label and value.
+func (l *Lane) markerSeen(ctx context.Context, label, value string) (bool, error) {
 	_, err := l.client.CoreV1().ConfigMaps(markerNamespace).Create(ctx, &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: "marker-" + serial, Labels: map[string]string{label: serial}},
+		ObjectMeta: metav1.ObjectMeta{Name: "marker-" + value, Labels: map[string]string{label: value}},
 	}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	switch {
 	case err == nil:
