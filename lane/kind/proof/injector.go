@@ -337,6 +337,10 @@ func (w *world) bundles(ctx context.Context) (map[string][]byte, error) {
 // creators is how many pods are created at a time by withoutPause.
 const creators = 2
 
+// pace is the time from one creation of a creator's to its next. Without it they would take half of a small machine, and
+// what is done to the injector meanwhile would take so much longer.
+const pace = 50 * time.Millisecond
+
 // meanwhile is how many pods withoutPause must have created while do was done, else it has shown nothing.
 const meanwhile = 2 * creators
 
@@ -372,6 +376,8 @@ func (w *world) whileCreating(ctx context.Context, ns string, do func() error) e
 	begun := make(chan struct{}, creators)
 	for range creators {
 		all.Go(func() {
+			next := time.NewTicker(pace)
+			defer next.Stop()
 			for first := true; left.Load() != 0 && life.Err() == nil; first = false {
 				pod, err := w.client.CoreV1().Pods(ns).Create(life, w.app("trial"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 				switch {
@@ -387,6 +393,10 @@ func (w *world) whileCreating(ctx context.Context, ns string, do func() error) e
 				}
 				if n := left.Load(); n > 0 {
 					left.CompareAndSwap(n, n-1)
+				}
+				select {
+				case <-next.C:
+				case <-life.Done():
 				}
 			}
 		})
