@@ -212,4 +212,7 @@ func (j *Judgement) oneSided(then *table.Then, o *Observation) {
 	if then.Events != nil && !slices.ContainsFunc(o.Events, then.Events.In) {
 		j.fault("expected a Warning event with %q about the workload, observed %q", then.Events.String(), o.Events)
 	}
+	if then.Condition != "" && !slices.Contains(o.Conditions, then.Condition) {
+		j.fault("expected the workload's condition %s to be True, observed as True %q", then.Condition, o.Conditions)
+	}
 }

@@ -97,6 +97,11 @@ func TestJudge(t *testing.T) {
 		{name: "no such event", then: "{outcome: failed, events: failed calling}",
 			o:    Observation{Refused: refused(500, "", "failed calling webhook"), Events: []string{"first"}},
 			want: []string{`expected a Warning event with "failed calling" about the workload, observed ["first"]`}},
+		{name: "a condition", then: "{outcome: failed, condition: ReplicaFailure}",
+			o: Observation{Refused: refused(500, "", "failed calling webhook"), Conditions: []string{"Progressing", "ReplicaFailure"}}},
+		{name: "no such condition", then: "{outcome: failed, condition: ReplicaFailure}",
+			o:    Observation{Refused: refused(500, "", "failed calling webhook"), Conditions: []string{"Progressing"}},
+			want: []string{`expected the workload's condition ReplicaFailure to be True, observed as True ["Progressing"]`}},
 
 		{name: "the code", then: "{outcome: failed, code: 500}",
 			o: Observation{Refused: refused(500, "", "failed calling webhook")}},

@@ -139,6 +139,9 @@ type Attempt struct {
 	Rehearsed bool
 	Keep      bool // a later step comes back to it: it stays until Observation.Cleanup, and so does what is known of its pods
 	Pods      bool // the pods that controllers make of Object are what is observed, not Object itself
+	// Condition is the type of one that the workload should have once its pods are refused, and that is waited for: its
+	// controller sets it some time after. "": none.
+	Condition string
 }
 
 // An Observation is what became of an attempt, before anybody judges it.
@@ -152,6 +155,7 @@ type Observation struct {
 	Warnings   []string          // warnings sent to the client
 	Retried    bool              // a controller was refused and tries again: calls beyond Attempts are of tries that nobody looked at
 	Events     []string          // messages of Warning events about the workload (controllers only), sorted, unique
+	Conditions []string          // types of conditions of the workload that are True, where Attempt.Condition named one; sorted
 	Seen       time.Time         // when a controller's pod had been created, where it was followed
 	Looked     bool              // the pod was not created but looked at: whether it has a sidecar is all that can be said
 	Rehearsal  string            // in what a dry run of the same request differed, in words; "": in nothing, or there was none

@@ -52,7 +52,7 @@ func (f *forms) attempt(p *Planned) (*Attempt, error) {
 		if err != nil {
 			return nil, fmt.Errorf("workload: %w", err)
 		}
-		at.Object, at.Pods, at.DryRun = object, true, false
+		at.Object, at.Pods, at.DryRun, at.Condition = object, true, false, p.Then().Condition
 		return at, nil
 	}
 	if request.GenerateName {

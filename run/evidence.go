@@ -159,7 +159,7 @@ func caseFiles(ev *probe.Evidence) []probe.Finding {
 	}
 	if o := ev.Observation; o != nil {
 		about["observed"] = said(map[string]any{"outcome": j.Observed, "latency": o.Latency.String(), "attempted": o.Attempts,
-			"failedOpen": o.FailedOpen, "refused": o.Refused, "warnings": o.Warnings, "events": o.Events, "auditAnnotations": o.Audit})
+			"failedOpen": o.FailedOpen, "refused": o.Refused, "warnings": o.Warnings, "events": o.Events, "conditions": o.Conditions, "auditAnnotations": o.Audit})
 		if o.Pod != nil {
 			files = append(files, document("admitted.yaml", o.Pod))
 		} else if o.Object != nil {

@@ -287,6 +287,8 @@ type Then struct {
 	Warning string `yaml:"warning" json:"warning,omitempty"`
 	// Events must occur in a Warning event about the workload whose pods were refused; of a list all parts in the same one.
 	Events Parts `yaml:"events" json:"events,omitempty"`
+	// Condition is the type of a condition that must be True in the status of that workload: ReplicaFailure.
+	Condition string `yaml:"condition" json:"condition,omitempty"`
 	// Within bounds how long after the last change of the course the pod is there: 30s. It is time as the user has it, the
 	// controllers' back-off included.
 	Within string `yaml:"within" json:"within,omitempty"`

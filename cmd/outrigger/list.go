@@ -168,7 +168,7 @@ func explainRules(b *bufio.Writer, c table.Case, facts table.Facts) {
 			fmt.Fprintf(b, "  calls received    %d\n", *n)
 		}
 		for _, said := range []struct{ what, text string }{
-			{"path", then.Path}, {"message", then.Message.String()}, {"warning", then.Warning}, {"events", then.Events.String()}, {"within", then.Within},
+			{"path", then.Path}, {"message", then.Message.String()}, {"warning", then.Warning}, {"events", then.Events.String()}, {"condition", then.Condition}, {"within", then.Within},
 		} {
 			if said.text != "" {
 				fmt.Fprintf(b, "  %-17s %s\n", said.what, said.text)

@@ -243,37 +243,44 @@ func (l *Lane) removeConfigurations(ctx context.Context, a *probe.Arrangement) (
 
 // standing lists the webhook configurations of both kinds, side by side.
 func (l *Lane) standing(ctx context.Context) (*standing, error) {
-	there := &standing{map[string]*admissionregistrationv1.MutatingWebhookConfiguration{}, map[string]*admissionregistrationv1.ValidatingWebhookConfiguration{}}
+	there := &standing{}
 	kinds, ctx := errgroup.WithContext(ctx)
-	kinds.Go(func() error {
-		now, err := asOfNow(ctx, l.configurations(), &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: beaconName}})
-		if err != nil {
-			return err
-		}
-		list, err := l.configurations().List(ctx, now)
-		if err != nil {
-			return fmt.Errorf("list the mutating webhook configurations: %w", err)
-		}
-		for i := range list.Items {
-			there.mutating[list.Items[i].Name] = &list.Items[i]
-		}
-		return nil
+	kinds.Go(func() (err error) {
+		beacon := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: beaconName}}
+		there.mutating, err = standingOf(ctx, l.configurations(), mutatingKind, beacon, func(o metav1.ListOptions) ([]admissionregistrationv1.MutatingWebhookConfiguration, error) {
+			list, err := l.configurations().List(ctx, o)
+			return list.Items, err
+		})
+		return err
 	})
-	kinds.Go(func() error {
-		now, err := asOfNow(ctx, l.validating(), &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: beaconName}})
-		if err != nil {
-			return err
-		}
-		list, err := l.validating().List(ctx, now)
-		if err != nil {
-			return fmt.Errorf("list the validating webhook configurations: %w", err)
-		}
-		for i := range list.Items {
-			there.validating[list.Items[i].Name] = &list.Items[i]
-		}
-		return nil
+	kinds.Go(func() (err error) {
+		beacon := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: beaconName}}
+		there.validating, err = standingOf(ctx, l.validating(), validatingKind, beacon, func(o metav1.ListOptions) ([]admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+			list, err := l.validating().List(ctx, o)
+			return list.Items, err
+		})
+		return err
 	})
 	return there, kinds.Wait()
+}
+
+// standingOf lists those of one kind, by name.
+func standingOf[T any, C configuration[T]](
+	ctx context.Context, client store[T], kind string, beacon C, list func(metav1.ListOptions) ([]T, error),
+) (map[string]C, error) {
+	now, err := asOfNow(ctx, client, beacon)
+	if err != nil {
+		return nil, err
+	}
+	items, err := list(now)
+	if err != nil {
+		return nil, fmt.Errorf("list every %s: %w", kind, err)
+	}
+	there := map[string]C{}
+	for i := range items {
+		there[C(&items[i]).GetName()] = &items[i]
+	}
+	return there, nil
 }
 
 // asksBeyondPods tells whether the webhook, if it is not the lane's own, has rules that match anything but pods and what

@@ -381,7 +381,10 @@ func TestLane(t *testing.T) {
 					t.Run(kind, func(t *testing.T) {
 						t.Parallel()
 						key := newKey()
-						o := observe(t, l, &probe.Attempt{Key: key, Namespace: "on", Object: workload(key), Pods: true})
+						condition := map[string]string{
+							"ReplicaSet": "ReplicaFailure", "Deployment": "ReplicaFailure", "ReplicationController": "ReplicaFailure",
+						}[kind]
+						o := observe(t, l, &probe.Attempt{Key: key, Namespace: "on", Object: workload(key), Pods: true, Condition: condition})
 						if len(o.Attempts) != 1 {
 							t.Errorf("attempts %+v", o.Attempts)
 						}
@@ -396,6 +399,9 @@ func TestLane(t *testing.T) {
 						}
 						if !slices.ContainsFunc(o.Events, func(m string) bool { return strings.Contains(m, "not this one") }) {
 							t.Errorf("events %q", o.Events)
+						}
+						if condition != "" && !slices.Contains(o.Conditions, condition) {
+							t.Errorf("conditions that are True %q, want %s", o.Conditions, condition)
 						}
 					})
 				}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -86,8 +87,47 @@ func (l *Lane) probeWorkload(ctx context.Context, at *probe.Attempt) (_ *probe.O
 	if o.Refused != nil {
 		o.Retried = true
 		o.Events = l.events.await(ctx, at.Key, l.options.EventWait)
+		if at.Condition != "" {
+			if o.Conditions, err = l.awaitCondition(ctx, client, resource, at); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return o, nil
+}
+
+// awaitCondition returns the conditions of the workload that are True once the one that the attempt names is among them, or
+// when as much time is over as events are waited for.
+func (l *Lane) awaitCondition(ctx context.Context, client rest.Interface, resource string, at *probe.Attempt) ([]string, error) {
+	until := time.Now().Add(l.options.EventWait)
+	var conditions []string
+	what := fmt.Sprintf("condition %s of %s %s is True", at.Condition, resource, at.Key)
+	err := l.cluster.awaitEvery(ctx, lookInterval, what, func(ctx context.Context) (bool, error) {
+		raw, err := client.Get().Namespace(at.Namespace).Resource(resource).Name(at.Key).SetHeader("Accept", runtime.ContentTypeJSON).DoRaw(ctx)
+		if err != nil {
+			return false, err
+		}
+		var workload struct {
+			Status struct {
+				Conditions []struct {
+					Type   string
+					Status corev1.ConditionStatus
+				}
+			}
+		}
+		if err := json.Unmarshal(raw, &workload); err != nil {
+			return false, err
+		}
+		conditions = nil
+		for _, c := range workload.Status.Conditions {
+			if c.Status == corev1.ConditionTrue {
+				conditions = append(conditions, c.Type)
+			}
+		}
+		slices.Sort(conditions)
+		return slices.Contains(conditions, at.Condition) || time.Now().After(until), nil
+	})
+	return conditions, err
 }
 
 // hold keeps a pod that will be stored from being started.
