@@ -161,6 +161,10 @@ test-kind: bin ## Tests of the kind lane itself, in clusters of their own
 	OUTRIGGER_KIND=1 $(GO) test -count=1 -timeout=40m -p=1 ./lane/kind/...
 	OUTRIGGER_KIND=1 $(GO) test -count=1 -timeout=40m -run=TestIndexedJobInKind ./ci
 
+.PHONY: test-engine
+test-engine: ## Test of hack/container-engine.sh, in namespaces of its own; needs root, and Debian's docker.io
+	OUTRIGGER_ENGINE=1 $(GO) test -count=1 ./hack
+
 .PHONY: race
 race: bin ## Unit tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -skip='^TestPage' $(RACE)
