@@ -299,7 +299,7 @@ func (s *Session) Run(ctx context.Context, observe func(*probe.Judgement)) error
 			n, took.Round(100*time.Millisecond), longest.Round(time.Millisecond))
 	}
 	if lane, ok := r.Lane.(interface{ Rewritten() uint64 }); ok && lane.Rewritten() > 0 {
-		fmt.Fprintf(s.options.Progress, "%s: the API server did not act on %d webhook configurations until they were written again\n", s.options.Lane, lane.Rewritten())
+		fmt.Fprintf(s.options.Progress, "%s: webhook configurations were written again %d times, since the API server did not act on them soon\n", s.options.Lane, lane.Rewritten())
 	}
 	doubt := s.kind.err(ctx) // before the proofs, some of which end the injector's containers on purpose
 	if err == nil && s.kind != nil && s.kind.Injector != nil {

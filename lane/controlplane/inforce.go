@@ -20,11 +20,12 @@ import (
 )
 
 // A webhook configuration that has reached the API server need not be in force. The API server keeps what it has made of
-// a configuration by the configuration's name (k8s.io/apiserver pkg/admission/configuration, configurationsCache), and a
-// change throws that away; but who was reading the configurations at that moment, from before the change, puts the old
-// state back. There it stays until the next change of that configuration, or for the ten minutes until the informer brings
-// everything again. It happens to about one change in some thousand, and more often where matchConditions have to be
-// compiled and clients are busy.
+// a configuration by the configuration's name (k8s.io/apiserver pkg/admission/configuration, configurationsCache), and throws
+// that away when it handles the change. Until then it goes by the old state, while a configuration of another name that was
+// written later may be in force already: its name is new, so there is nothing to throw away. That was seen once in a hundred
+// arrangements beside busy clients. And whoever was reading the configurations at that moment, from before the change,
+// can put the old state back. There it stays until the next change of that configuration, or for the ten minutes until the
+// informer brings everything again.
 //
 // So each configuration of an arrangement has one webhook more, its last, which refuses marker objects labelled with the
 // digest of the configuration's contents, as the marker does: it is seen exactly while what was made of these contents is in
@@ -113,7 +114,7 @@ func again[T any](ctx context.Context, client store[T], kind, name string) error
 	return nil
 }
 
-// Rewritten is how many times so far a configuration was written again because the API server did not act on it.
+// Rewritten is how many times so far a configuration was written again because it was not in force in lostAfter.
 func (l *Lane) Rewritten() uint64 { return l.rewritten.Load() }
 
 // mutating is the same webhook as one of a mutating configuration.

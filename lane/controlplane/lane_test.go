@@ -94,20 +94,20 @@ func observe(t *testing.T, l *Lane, at *probe.Attempt) *probe.Observation {
 }
 
 // withheld writes a configuration when it is to be written again.
-type withheld struct {
-	store[admissionregistrationv1.MutatingWebhookConfiguration]
-	configuration *admissionregistrationv1.MutatingWebhookConfiguration
+type withheld[T any, C configuration[T]] struct {
+	store[T]
+	configuration C
 }
 
-func (w *withheld) Patch(
+func (w *withheld[T, C]) Patch(
 	ctx context.Context, name string, kind types.PatchType, patch []byte, options metav1.PatchOptions, subresources ...string,
-) (*admissionregistrationv1.MutatingWebhookConfiguration, error) {
+) (*T, error) {
 	live, err := w.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
 	next := w.configuration.DeepCopy()
-	next.ResourceVersion = live.ResourceVersion
+	C(next).SetResourceVersion(C(live).GetResourceVersion())
 	if _, err := w.Update(ctx, next, metav1.UpdateOptions{}); err != nil {
 		return nil, err
 	}
@@ -292,26 +292,69 @@ func TestLane(t *testing.T) {
 	// Which configuration the API server loses cannot be chosen, so here the old state stays in force because the new one is
 	// only written by what writes it again.
 	t.Run("a configuration that is not in force is written again", func(t *testing.T) {
-		arrange(t, l, arrangement{w.configuration("hooks", "/", fail)}, on)
-		next, err := marked(&probe.Arrangement{Webhooks: arrangement{w.configuration("hooks", "/deny", fail)}})
-		if err != nil {
-			t.Fatal(err)
+		validating := func(path string) *admissionregistrationv1.ValidatingWebhookConfiguration {
+			m := w.configuration("checks", path, fail).Webhooks[0]
+			return &admissionregistrationv1.ValidatingWebhookConfiguration{
+				ObjectMeta: metav1.ObjectMeta{Name: "checks"},
+				Webhooks: []admissionregistrationv1.ValidatingWebhook{{
+					Name: m.Name, ClientConfig: m.ClientConfig, NamespaceSelector: m.NamespaceSelector, Rules: m.Rules,
+					FailurePolicy: m.FailurePolicy, SideEffects: m.SideEffects, AdmissionReviewVersions: m.AdmissionReviewVersions,
+				}},
+			}
 		}
-		c := next.Webhooks[0]
-		mark := c.Webhooks[len(c.Webhooks)-1].ObjectSelector.MatchLabels[inForceLabel]
-		before := l.rewritten.Load()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		both := func(path string) *probe.Arrangement {
+			return &probe.Arrangement{
+				Name: t.Name(), Namespaces: []*corev1.Namespace{on},
+				Webhooks:   arrangement{w.configuration("hooks", path, fail)},
+				Validating: []*admissionregistrationv1.ValidatingWebhookConfiguration{validating(path)},
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		err = awaitInForce(ctx, l, &withheld{l.configurations(), c}, mutatingKind, c.Name, inForceLabel, mark)
+		next, err := marked(both("/deny"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again := l.rewritten.Load() - before; again != 1 {
-			t.Errorf("written again %d times, expected once", again)
+		mutating, checks := next.Webhooks[0], next.Validating[0]
+		for kind, wait := range map[string]func() error{
+			mutatingKind: func() error {
+				mark := mutating.Webhooks[len(mutating.Webhooks)-1].ObjectSelector.MatchLabels[inForceLabel]
+				client := &withheld[admissionregistrationv1.MutatingWebhookConfiguration, *admissionregistrationv1.MutatingWebhookConfiguration]{l.configurations(), mutating}
+				return awaitInForce(ctx, l, client, mutatingKind, mutating.Name, inForceLabel, mark)
+			},
+			validatingKind: func() error {
+				mark := checks.Webhooks[len(checks.Webhooks)-1].ObjectSelector.MatchLabels[inForceValidatingLabel]
+				client := &withheld[admissionregistrationv1.ValidatingWebhookConfiguration, *admissionregistrationv1.ValidatingWebhookConfiguration]{l.validating(), checks}
+				return awaitInForce(ctx, l, client, validatingKind, checks.Name, inForceValidatingLabel, mark)
+			},
+		} {
+			if err := l.Arrange(ctx, both("/")); err != nil {
+				t.Fatal(err)
+			}
+			before := l.rewritten.Load()
+			if err := wait(); err != nil {
+				t.Fatal(err)
+			}
+			if again := l.rewritten.Load() - before; again != 1 {
+				t.Errorf("%s: written again %d times, expected once", kind, again)
+			}
+			if o := observe(t, l, podAttempt("on", true)); o.Refused == nil {
+				t.Errorf("%s: it counts as in force, and its webhook was not called", kind)
+			}
 		}
-		if o := observe(t, l, podAttempt("on", true)); o.Refused == nil {
-			t.Error("the configuration counts as in force, and its webhook was not called")
+	})
+
+	// Whoever refuses what is asked for to see a configuration in force keeps Arrange from coming back as if it were.
+	t.Run("Arrange asks whether each configuration is in force", func(t *testing.T) {
+		c := w.configuration("aside", "/deny", fail)
+		c.Webhooks[0].NamespaceSelector = nil
+		c.Webhooks[0].ObjectSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: inForceLabel, Operator: metav1.LabelSelectorOpExists}}}
+		c.Webhooks[0].Rules[0].Resources = []string{"configmaps"}
+		err := l.Arrange(t.Context(), &probe.Arrangement{Name: t.Name(), Webhooks: arrangement{c}})
+		if err == nil || !strings.Contains(err.Error(), "acts on mutating webhook configuration aside") {
+			t.Errorf("error %v, expected one that says which configuration could not be seen in force", err)
 		}
+		arrange(t, l, nil)
 	})
 
 	// If Arrange came back before the API server acts on it, some of these would see the arrangement before.
