@@ -37,8 +37,8 @@ type written struct {
 }
 
 // Arrange makes the cluster look like a: it deletes the webhook configurations that are not a's, writes those
-// that are, creates or relabels the namespaces, and returns once marker requests have shown that the API server acts
-// on all of it and every namespace has its default ServiceAccount. What is as it must be already is not written.
+// that are, creates or relabels the namespaces, and returns once the API server acts on all of it and every namespace has
+// its default ServiceAccount. What is as it must be already is not written.
 func (l *Lane) Arrange(ctx context.Context, a *probe.Arrangement) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -61,53 +61,72 @@ func (l *Lane) arrange(ctx context.Context, a *probe.Arrangement) error {
 	return l.awaitAccounts(ctx, a.Namespaces)
 }
 
-// bring makes the webhook configurations and the namespaces those of a, and returns once the API server acts on it.
-func (l *Lane) bring(ctx context.Context, a *probe.Arrangement) error {
+// bring makes the webhook configurations and the namespaces those of a, and returns once the API server acts on it. Most
+// arrangements differ from the one before in the contents of configurations alone: those show themselves when they are in
+// force. What goes away cannot, nor can a namespace: for them markers are written.
+func (l *Lane) bring(ctx context.Context, a *probe.Arrangement) (err error) {
+	touched := l.touched.Swap(false)
+	defer func() {
+		if err != nil {
+			l.touched.Store(true) // who knows what was written
+		}
+	}()
+	if touched {
+		clear(l.namespaces)
+	}
 	l.arranged++
-	a, err := marked(a)
-	if err != nil {
+	if a, err = marked(a); err != nil {
 		return err
 	}
-	there, gone, err := l.removeConfigurations(ctx, a)
+	a.Namespaces = slices.DeleteFunc(slices.Clone(a.Namespaces), func(ns *corev1.Namespace) bool {
+		known, there := l.namespaces[ns.Name]
+		return there && known.equal(wantedOf(ns))
+	})
+	there, gone, err := l.removeConfigurations(ctx, a, touched)
 	if err != nil {
 		return err
 	}
 	if gone.wide {
 		// It may be asked about the namespaces and markers that are written next, until the API server has seen it go.
-		if err := l.write(ctx, &probe.Arrangement{}, there, false); err != nil {
+		if err := l.write(ctx, &probe.Arrangement{}, there, markers{mutating: true}); err != nil {
 			return err
 		}
 		if err := l.awaitMarker(ctx); err != nil {
 			return err
 		}
+		gone.mutating = false
 		l.arranged++
 	}
-	validating := gone.validating || len(a.Validating) > 0
-	if err := l.write(ctx, a, there, validating); err != nil {
+	markers := markers{mutating: touched || gone.mutating || len(a.Namespaces) > 0, validating: touched || gone.validating}
+	if err := l.write(ctx, a, there, markers); err != nil {
 		return err
 	}
 	seen, ctx := errgroup.WithContext(ctx)
-	seen.Go(func() error { return l.awaitMarker(ctx) })
-	if validating {
+	if markers.mutating {
+		seen.Go(func() error { return l.awaitMarker(ctx) })
+	}
+	if markers.validating {
 		seen.Go(func() error { return l.awaitValidatingMarker(ctx) })
 	}
 	seen.Go(func() error { return l.awaitInForce(ctx, a) })
 	return seen.Wait()
 }
 
+// markers says which markers an arrangement wants: mutating is that of mutating configurations and of namespaces.
+type markers struct{ mutating, validating bool }
+
 // write writes what a wants of each resource and after that the resource's marker, so that the API server sees it last: the
-// resources side by side, and each one's objects too. A marker of validating configurations is only written where it is
-// asked for.
-func (l *Lane) write(ctx context.Context, a *probe.Arrangement, there *standing, validating bool) error {
+// resources side by side, and each one's objects too.
+func (l *Lane) write(ctx context.Context, a *probe.Arrangement, there *standing, markers markers) error {
 	serial := l.markerSerial()
 	// What to note once nobody writes side by side.
-	results := make(chan func(), len(a.Webhooks)+len(a.Validating)+len(a.Namespaces)+2) // two markers
+	results := make(chan func(), len(a.Webhooks)+len(a.Validating)+2*len(a.Namespaces)+2) // two markers
 	resources, ctx := errgroup.WithContext(ctx)
 	resources.Go(func() error {
 		err := each(ctx, a.Webhooks, func(ctx context.Context, c *admissionregistrationv1.MutatingWebhookConfiguration) error {
 			return putConfiguration(ctx, l, l.configurations(), mutatingKind, c, there.mutating, results)
 		})
-		if err != nil {
+		if err != nil || !markers.mutating {
 			return err
 		}
 		return putConfiguration(ctx, l, l.configurations(), mutatingKind, marker(serial), there.mutating, results)
@@ -116,7 +135,7 @@ func (l *Lane) write(ctx context.Context, a *probe.Arrangement, there *standing,
 		err := each(ctx, a.Validating, func(ctx context.Context, c *admissionregistrationv1.ValidatingWebhookConfiguration) error {
 			return putConfiguration(ctx, l, l.validating(), validatingKind, c, there.validating, results)
 		})
-		if err != nil || !validating {
+		if err != nil || !markers.validating {
 			return err
 		}
 		return putConfiguration(ctx, l, l.validating(), validatingKind, validatingMarker(serial), there.validating, results)
@@ -125,7 +144,7 @@ func (l *Lane) write(ctx context.Context, a *probe.Arrangement, there *standing,
 		err := each(ctx, a.Namespaces, func(ctx context.Context, ns *corev1.Namespace) error {
 			return l.arrangeNamespace(ctx, ns, results)
 		})
-		if err != nil {
+		if err != nil || !markers.mutating {
 			return err
 		}
 		return l.labelMarker(ctx, serial)
@@ -193,15 +212,15 @@ type standing struct {
 	validating map[string]*admissionregistrationv1.ValidatingWebhookConfiguration
 }
 
-// gone says what was among the webhook configurations that were deleted.
+// gone says what was among the webhook configurations that were deleted, markers aside.
 type gone struct {
-	validating bool
-	wide       bool // a mutating one that is asked about more than pods
+	mutating, validating bool
+	wide                 bool // a mutating one that is asked about more than pods
 }
 
 // removeConfigurations deletes every webhook configuration but those of a, which may be what a request is about, and the
-// markers, and says which stay.
-func (l *Lane) removeConfigurations(ctx context.Context, a *probe.Arrangement) (there *standing, gone gone, err error) {
+// markers, and says which stay. With touched they are looked for as they are now: see asOfNow.
+func (l *Lane) removeConfigurations(ctx context.Context, a *probe.Arrangement, touched bool) (there *standing, gone gone, err error) {
 	wanted := map[string]bool{mutatingKind + "/" + beaconName: true, validatingKind + "/" + beaconName: true}
 	for _, c := range a.Webhooks {
 		wanted[mutatingKind+"/"+c.Name] = true
@@ -217,13 +236,14 @@ func (l *Lane) removeConfigurations(ctx context.Context, a *probe.Arrangement) (
 			wanted[validatingKind+"/"+s.Object.GetName()] = true
 		}
 	}
-	if there, err = l.standing(ctx); err != nil {
+	if there, err = l.standing(ctx, touched); err != nil {
 		return nil, gone, err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
 	for _, name := range slices.Sorted(maps.Keys(there.mutating)) {
 		if !wanted[mutatingKind+"/"+name] {
+			gone.mutating = gone.mutating || !isMarker(name)
 			gone.wide = gone.wide || !isMarker(name) && slices.ContainsFunc(there.mutating[name].Webhooks, asksBeyondPods)
 			group.Go(func() error { return removeConfiguration(groupCtx, l.configurations(), mutatingKind, name) })
 			delete(there.mutating, name)
@@ -242,12 +262,12 @@ func (l *Lane) removeConfigurations(ctx context.Context, a *probe.Arrangement) (
 }
 
 // standing lists the webhook configurations of both kinds, side by side.
-func (l *Lane) standing(ctx context.Context) (*standing, error) {
+func (l *Lane) standing(ctx context.Context, touched bool) (*standing, error) {
 	there := &standing{}
 	kinds, ctx := errgroup.WithContext(ctx)
 	kinds.Go(func() (err error) {
 		beacon := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: beaconName}}
-		there.mutating, err = standingOf(ctx, l.configurations(), mutatingKind, beacon, func(o metav1.ListOptions) ([]admissionregistrationv1.MutatingWebhookConfiguration, error) {
+		there.mutating, err = standingOf(ctx, l.configurations(), mutatingKind, beacon, touched, func(o metav1.ListOptions) ([]admissionregistrationv1.MutatingWebhookConfiguration, error) {
 			list, err := l.configurations().List(ctx, o)
 			return list.Items, err
 		})
@@ -255,7 +275,7 @@ func (l *Lane) standing(ctx context.Context) (*standing, error) {
 	})
 	kinds.Go(func() (err error) {
 		beacon := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: beaconName}}
-		there.validating, err = standingOf(ctx, l.validating(), validatingKind, beacon, func(o metav1.ListOptions) ([]admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+		there.validating, err = standingOf(ctx, l.validating(), validatingKind, beacon, touched, func(o metav1.ListOptions) ([]admissionregistrationv1.ValidatingWebhookConfiguration, error) {
 			list, err := l.validating().List(ctx, o)
 			return list.Items, err
 		})
@@ -264,15 +284,20 @@ func (l *Lane) standing(ctx context.Context) (*standing, error) {
 	return there, kinds.Wait()
 }
 
-// standingOf lists those of one kind, by name.
+// standingOf lists those of one kind, by name: as they are now where they were touched, else as the API server has them in
+// its cache. That is late by milliseconds, and the lane knows itself what it wrote: so one of a stranger's is found too, if
+// perhaps by the next arrangement.
 func standingOf[T any, C configuration[T]](
-	ctx context.Context, client store[T], kind string, beacon C, list func(metav1.ListOptions) ([]T, error),
+	ctx context.Context, client store[T], kind string, beacon C, touched bool, list func(metav1.ListOptions) ([]T, error),
 ) (map[string]C, error) {
-	now, err := asOfNow(ctx, client, beacon)
-	if err != nil {
-		return nil, err
+	options := metav1.ListOptions{ResourceVersion: "0"}
+	if touched {
+		var err error
+		if options, err = asOfNow(ctx, client, beacon); err != nil {
+			return nil, err
+		}
 	}
-	items, err := list(now)
+	items, err := list(options)
 	if err != nil {
 		return nil, fmt.Errorf("list every %s: %w", kind, err)
 	}
@@ -351,12 +376,22 @@ func putConfiguration[T any, C configuration[T]](
 	}
 }
 
+// wantedOf is what an arrangement fixes of this namespace.
+func wantedOf(ns *corev1.Namespace) metadata {
+	return metadata{Labels: maps.Clone(ns.Labels), Annotations: maps.Clone(ns.Annotations)}
+}
+
+func (m metadata) equal(other metadata) bool {
+	return maps.Equal(m.Labels, other.Labels) && maps.Equal(m.Annotations, other.Annotations)
+}
+
 func (l *Lane) arrangeNamespace(ctx context.Context, ns *corev1.Namespace, results chan<- func()) error {
-	want := metadata{Labels: maps.Clone(ns.Labels), Annotations: ns.Annotations}
+	want := wantedOf(ns)
 	before, err := l.writeNamespace(ctx, ns.Name, want, results)
 	if err != nil {
 		return err
 	}
+	results <- func() { l.namespaces[ns.Name] = want }
 	if before != nil && slices.Contains(systemNamespaces, ns.Name) {
 		results <- func() {
 			if _, noted := l.system[ns.Name]; !noted {

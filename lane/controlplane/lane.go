@@ -72,15 +72,19 @@ type Lane struct {
 	serial  atomic.Uint64 // of attempts, for their Audit-IDs
 
 	rewritten atomic.Uint64 // configurations that the API server had lost
+	// touched: configurations or namespaces may not be as the lane's arrangements left them, since a request of a case was
+	// about something else than pods, or one of them went wrong.
+	touched atomic.Bool
 
-	mu       sync.Mutex // Arrange and Close, one at a time
-	arranged uint64     // serial of the arrangement
-	system   map[string]metadata
-	written  map[string]written       // by kind and name
-	accounts map[string]bool          // namespaces whose default ServiceAccount exists
-	services map[string]arranged      // that the lane made, by namespace and name
-	fronts   int                      // of the addresses that Behind named, the last
-	stored   map[string]*probe.Stored // what the lane made for the arrangement, by its contents
+	mu         sync.Mutex // Arrange and Close, one at a time
+	arranged   uint64     // serial of the arrangement
+	system     map[string]metadata
+	written    map[string]written       // by kind and name
+	accounts   map[string]bool          // namespaces whose default ServiceAccount exists
+	namespaces map[string]metadata      // as the lane knows them to be, by name
+	services   map[string]arranged      // that the lane made, by namespace and name
+	fronts     int                      // of the addresses that Behind named, the last
+	stored     map[string]*probe.Stored // what the lane made for the arrangement, by its contents
 }
 
 var _ probe.Lane = (*Lane)(nil)
@@ -94,12 +98,14 @@ func NewLaneOn(cluster *Cluster, options LaneOptions) *Lane {
 	if options.EventWait == 0 {
 		options.EventWait = 5 * time.Second
 	}
-	return &Lane{
+	l := &Lane{
 		arranged: uint64(rand.Uint32()), // a cluster that is taken again has the marker of another lane
 		cluster:  cluster, client: cluster.Client, options: options, events: watchEvents(cluster.Client),
 		system: map[string]metadata{}, written: map[string]written{}, accounts: map[string]bool{},
-		services: map[string]arranged{},
+		services: map[string]arranged{}, namespaces: map[string]metadata{},
 	}
+	l.touched.Store(true) // nobody has looked yet
+	return l
 }
 
 // Facts of the lane.
@@ -112,14 +118,14 @@ func (l *Lane) Close(ctx context.Context) error {
 	defer l.mu.Unlock()
 	l.events.stop()
 	errs := []error{l.removeStored(ctx)} // in an arrangement with markers of its own, so it comes first
-	_, _, err := l.removeConfigurations(ctx, &probe.Arrangement{})
+	_, _, err := l.removeConfigurations(ctx, &probe.Arrangement{}, true)
 	errs = append(errs, err, l.removeBeacons(ctx), l.removeServices(ctx))
 	for _, name := range slices.Sorted(maps.Keys(l.system)) {
 		if err := l.putNamespace(ctx, name, l.system[name]); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	l.system = map[string]metadata{}
+	l.system, l.namespaces = map[string]metadata{}, map[string]metadata{}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("clean the control plane up: %w", err)
 	}

@@ -27,6 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/outrigger-k8s/outrigger/probe"
+	"github.com/outrigger-k8s/outrigger/table"
 )
 
 var keys atomic.Uint32
@@ -76,7 +77,7 @@ func arrange(t *testing.T, l *Lane, webhooks arrangement, namespaces ...*corev1.
 
 func observe(t *testing.T, l *Lane, at *probe.Attempt) *probe.Observation {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	o, err := l.Probe(ctx, at)
 	if err != nil {
@@ -248,6 +249,7 @@ func TestLane(t *testing.T) {
 			return ok
 		}
 		l.arranged = 997
+		l.touched.Store(true)
 		arrange(t, l, nil)
 		if !seen("998") {
 			t.Error("not seen although Arrange returned")
@@ -260,7 +262,7 @@ func TestLane(t *testing.T) {
 		if err := l.putNamespace(t.Context(), markerNamespace, metadata{Labels: map[string]string{markerLabel: "other"}}); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		err := cp.await(ctx, "the namespace's half is missed", func(context.Context) (bool, error) { return !seen("998"), nil })
 		if err != nil {
@@ -271,6 +273,7 @@ func TestLane(t *testing.T) {
 	// The API server may never act on a marker that is changed: see markerPrefix.
 	t.Run("each marker has a name of its own", func(t *testing.T) {
 		markers := func() (names []string) {
+			l.touched.Store(true)
 			arrange(t, l, nil)
 			list, err := l.configurations().List(t.Context(), metav1.ListOptions{})
 			if err != nil {
@@ -286,6 +289,49 @@ func TestLane(t *testing.T) {
 		first, second := markers(), markers()
 		if len(first) != 1 || len(second) != 1 || first[0] == second[0] {
 			t.Errorf("markers %q, then %q: expected one each, and another", first, second)
+		}
+	})
+
+	// The lane goes by what it knows of namespaces, and a case's own request may have changed one.
+	t.Run("what a case has done to a namespace is put right", func(t *testing.T) {
+		key := newKey()
+		ns, hooks := namespace(key), arrangement{w.configuration("hooks", "/deny", fail)}
+		arrange(t, l, hooks, ns)
+		at := &probe.Attempt{
+			Key: key, Operation: table.Update, Resource: corev1.SchemeGroupVersion.WithResource("namespaces"),
+			Object: &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"labels": map[string]any{"inject": "yes"}}}},
+		}
+		if o, err := l.Probe(t.Context(), at); err != nil || o.Refused != nil {
+			t.Fatalf("%+v, %v", o, err)
+		}
+		arrange(t, l, hooks, ns)
+		if o := observe(t, l, podAttempt(key, true)); o.Refused != nil {
+			t.Errorf("the namespace still is as the case has left it: %v", o.Refused)
+		}
+	})
+
+	t.Run("a stranger's configuration is taken away", func(t *testing.T) {
+		arrange(t, l, nil, on)
+		if _, err := l.configurations().Create(t.Context(), w.configuration("stranger", "/deny", fail), metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		err := cp.await(ctx, "an arrangement takes it away", func(ctx context.Context) (bool, error) {
+			if err := l.Arrange(ctx, &probe.Arrangement{Name: t.Name(), Namespaces: []*corev1.Namespace{on}}); err != nil {
+				return false, err
+			}
+			_, err := l.configurations().Get(ctx, "stranger", metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				return true, nil
+			}
+			return false, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o := observe(t, l, podAttempt("on", true)); o.Refused != nil {
+			t.Errorf("it is gone, and still in force: %v", o.Refused)
 		}
 	})
 
@@ -309,37 +355,41 @@ func TestLane(t *testing.T) {
 				Validating: []*admissionregistrationv1.ValidatingWebhookConfiguration{validating(path)},
 			}
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		next, err := marked(both("/deny"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		mutating, checks := next.Webhooks[0], next.Validating[0]
-		for kind, wait := range map[string]func() error{
-			mutatingKind: func() error {
+		for _, of := range []struct {
+			kind string
+			wait func() error
+		}{
+			{mutatingKind, func() error {
 				mark := mutating.Webhooks[len(mutating.Webhooks)-1].ObjectSelector.MatchLabels[inForceLabel]
 				client := &withheld[admissionregistrationv1.MutatingWebhookConfiguration, *admissionregistrationv1.MutatingWebhookConfiguration]{l.configurations(), mutating}
 				return awaitInForce(ctx, l, client, mutatingKind, mutating.Name, inForceLabel, mark)
-			},
-			validatingKind: func() error {
+			}},
+			{validatingKind, func() error {
 				mark := checks.Webhooks[len(checks.Webhooks)-1].ObjectSelector.MatchLabels[inForceValidatingLabel]
 				client := &withheld[admissionregistrationv1.ValidatingWebhookConfiguration, *admissionregistrationv1.ValidatingWebhookConfiguration]{l.validating(), checks}
 				return awaitInForce(ctx, l, client, validatingKind, checks.Name, inForceValidatingLabel, mark)
-			},
+			}},
 		} {
 			if err := l.Arrange(ctx, both("/")); err != nil {
 				t.Fatal(err)
 			}
 			before := l.rewritten.Load()
-			if err := wait(); err != nil {
+			if err := of.wait(); err != nil {
 				t.Fatal(err)
 			}
-			if again := l.rewritten.Load() - before; again != 1 {
-				t.Errorf("%s: written again %d times, expected once", kind, again)
+			// On a busy machine the one that was written again may be late, too, and be written a second time.
+			if l.rewritten.Load() == before {
+				t.Errorf("%s: it was not in force, and not written again", of.kind)
 			}
 			if o := observe(t, l, podAttempt("on", true)); o.Refused == nil {
-				t.Errorf("%s: it counts as in force, and its webhook was not called", kind)
+				t.Errorf("%s: it counts as in force, and its webhook was not called", of.kind)
 			}
 		}
 	})
@@ -451,7 +501,7 @@ func TestLane(t *testing.T) {
 			})
 		}
 		// Deletion in the background is the garbage collector's work.
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		var pods *corev1.PodList
 		err := cp.await(ctx, "all pods of workloads are gone", func(ctx context.Context) (_ bool, err error) {
@@ -520,7 +570,7 @@ func TestLane(t *testing.T) {
 			}
 			cancel()
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		var left []string
 		err := cp.await(ctx, "nothing is left of probes that were cut off", func(ctx context.Context) (bool, error) {

@@ -18,9 +18,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// The marker shows that the API server has caught up. Its admission reads webhook configurations and namespaces from
-// two caches, each fed by a watch that delivers the changes of its resource in order. So after everything else the
-// lane writes one more object of each: a webhook configuration that matches marker objects of this serial number in
+// The marker shows that the API server has caught up with what does not show itself: that a configuration has gone, and
+// what a namespace is like now. Its admission reads webhook configurations and namespaces from two caches, each fed by a
+// watch that delivers the changes of its resource in order. So where an arrangement has such a change, the lane writes after
+// everything else one more object of each: a webhook configuration that matches marker objects of this serial number in
 // namespaces of this serial number, and the namespace that carries it. A dry-run creation of such an object is refused
 // exactly when both have arrived, and then everything written before has too.
 //
@@ -29,7 +30,7 @@ import (
 // it.
 //
 // Each serial number has a configuration of its own, which the next arrangement deletes: one that is changed may never be
-// seen (inForceLabel says why).
+// seen (inForceWebhook says why).
 const (
 	markerPrefix  = "zz-outrigger-marker-" // then the serial number
 	markerWebhook = "marker.outrigger.dev"

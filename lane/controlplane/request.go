@@ -33,6 +33,9 @@ func (l *Lane) probeRequest(ctx context.Context, at *probe.Attempt) (*probe.Obse
 	if err != nil {
 		return nil, err
 	}
+	if !at.DryRun {
+		l.touched.Store(true)
+	}
 	var answer map[string]any
 	undo := func(ctx context.Context) error { return l.unmake(ctx, at) }
 	o, err := l.ask(ctx, at, request, func(result rest.Result) error {
@@ -152,6 +155,7 @@ func (l *Lane) unmake(ctx context.Context, at *probe.Attempt) error {
 // deleteObject deletes an object without grace, if it is there. The deadline of ctx does not hold for it: nothing may be
 // left.
 func (l *Lane) deleteObject(ctx context.Context, r schema.GroupVersionResource, namespace, name string) error {
+	l.touched.Store(true)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
 	defer cancel()
 	err := asJSON(l.client.RESTClient().Delete().AbsPath(path(r, namespace, name)...), nil).
@@ -244,6 +248,7 @@ func (l *Lane) store(ctx context.Context, s *probe.Stored) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", what, err)
 	}
+	l.touched.Store(true)
 	err = l.cluster.awaitEvery(ctx, lookInterval, what+" is stored", func(ctx context.Context) (bool, error) {
 		err := asJSON(l.client.RESTClient().Post().AbsPath(path(s.Resource, s.Namespace, "")...), nil).Body(body).Do(ctx).Error()
 		if apierrors.IsAlreadyExists(err) {
