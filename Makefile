@@ -20,7 +20,7 @@ K8S_VERSION ?=
 NODE_IMAGE ?=
 # FULL=1: every case in the kind cluster, not only a selection in which every combination of three values occurs.
 FULL      ?=
-# LONG=1: what takes minutes in the kind cluster too, the node's restart among it.
+# LONG=1: in the kind cluster too what waits, for timeouts or back-off, and what takes minutes, the node's restart among it.
 LONG      ?=
 # KEEP=1 leaves the kind cluster running and says how to use it; REUSE=1 takes it again.
 KEEP      ?=

@@ -79,7 +79,10 @@ const (
 	// FeatureUnchecked: a webhook configuration may be in force that the API server would refuse today, as one that was made
 	// when it did not.
 	FeatureUnchecked = "unchecked-configurations"
-	FeatureRotation  = "rotation" // the tap's certificate can be rotated, its authority's successor being known
+	// FeatureLong: there is time for what waits, for timeouts or back-off, longer than it works. The kind lane has it where it is
+	// asked for (LONG=1), the others always.
+	FeatureLong     = "long"
+	FeatureRotation = "rotation" // the tap's certificate can be rotated, its authority's successor being known
 )
 
 // An Arrangement is what must hold in the cluster while a group of cases runs.

@@ -58,7 +58,7 @@ func (o *Options) covering(tables []*table.Table) probe.Selects {
 }
 
 func kindFacts(o *Options) probe.Facts {
-	f := probe.Facts{Lane: kind.Name, Provider: kind.Name, Kubernetes: o.Kubernetes, Routing: controlplane.RoutingClusterIP, Features: kind.Features}
+	f := probe.Facts{Lane: kind.Name, Provider: kind.Name, Kubernetes: o.Kubernetes, Routing: controlplane.RoutingClusterIP, Features: kind.Features(o.Long || o.Full)}
 	if f.Kubernetes == "" {
 		f.Kubernetes = nodeimage.DefaultVersion
 	}
@@ -108,7 +108,7 @@ func openKind(ctx context.Context, s *Session) (probe.Lane, error) {
 			s.collect()
 			return err
 		}
-		lane, err = kind.NewLane(c)
+		lane, err = kind.NewLane(c, s.options.Long || s.options.Full)
 		return err
 	})
 	if err != nil {

@@ -56,7 +56,7 @@ type Options struct {
 	Keep, Reuse bool
 	// SelectsProof narrows down what is shown beside the tables' cases; nil is all.
 	SelectsProof func(*proof.Proof) bool
-	// Long has the kind lane show what takes minutes too.
+	// Long has the kind lane run what waits longer than it works, and show what takes minutes; with Full it runs the former too.
 	Long bool
 	// Target is the file that describes the injector under test; "" is the reference injector.
 	Target string
@@ -201,7 +201,7 @@ func (o *Options) rerun() string {
 			words = append(words, f.flag+" "+shellWord(f.value))
 		}
 	}
-	if o.Long { // a proof that takes minutes would not be found without it
+	if o.Long || o.Full { // what is long would not be run without it
 		words = append(words, "--long")
 	}
 	return strings.Join(append(words, "--focus {case}"), " ")

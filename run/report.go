@@ -213,7 +213,13 @@ func notRun(n probe.NotRun) report.CaseResult {
 }
 
 // NotRunReason says in a sentence why a case is not run in the lane.
-func NotRunReason(n probe.NotRun) string { return fmt.Sprintf("the lane lacks %q", n.Missing) }
+func NotRunReason(n probe.NotRun) string {
+	why := fmt.Sprintf("the lane lacks %q", n.Missing)
+	if n.Missing == probe.FeatureLong {
+		why += " unless LONG=1 (--long) asks for it"
+	}
+	return why
+}
 
 // Result is a judgement as a report tells of it.
 func Result(j *probe.Judgement) report.CaseResult {

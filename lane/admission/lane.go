@@ -45,7 +45,7 @@ const Name = "admission"
 
 // Features that the lane has on any machine: of a request, only that a dry run is told apart; nobody checks a configuration;
 // of the wire, all that a tap of this process can.
-var Features = []string{probe.FeatureDryRun, probe.FeatureRotation, probe.FeatureUnchecked}
+var Features = []string{probe.FeatureDryRun, probe.FeatureLong, probe.FeatureRotation, probe.FeatureUnchecked}
 
 // Kubernetes is the version whose admission code is linked: k8s.io/apiserver v0.37.2 is of Kubernetes 1.37.2. The build
 // could be asked, but a test binary does not know its modules; a test holds this against go.mod.

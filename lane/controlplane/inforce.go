@@ -35,7 +35,7 @@ const (
 	inForceLabel           = "outrigger.dev/in-force"
 	inForceValidatingLabel = "outrigger.dev/in-force-validating"
 
-	// lostAfter is how long a configuration may take to be in force, before it is written again: it takes 10 to 30 ms on an
+	// lostAfter is how long a configuration may take to be in force, before it is written again: it takes a few ms on an
 	// idle machine, and writing one that was only late does no harm.
 	lostAfter = 300 * time.Millisecond
 )

@@ -28,7 +28,7 @@ const Name = "controlplane"
 // Features that the lane has, sorted.
 var Features = []string{
 	probe.FeatureControllers, probe.FeatureDefaulting, probe.FeatureDryRun, probe.FeatureEquivalence,
-	table.FeatureFollow, probe.FeatureAdmission, probe.FeatureRotation, probe.FeatureServices, probe.FeatureValidation,
+	table.FeatureFollow, probe.FeatureLong, probe.FeatureAdmission, probe.FeatureRotation, probe.FeatureServices, probe.FeatureValidation,
 }
 
 // LaneOptions of a lane. The zero value is ready.

@@ -40,7 +40,7 @@ const (
 
 	markerNamespace = "outrigger-marker"
 
-	// markerInterval lies between two marker requests: the change arrives within 10 to 30 ms on an idle machine.
+	// markerInterval lies between two marker requests: the change arrives within a few ms on an idle machine.
 	markerInterval = 3 * time.Millisecond
 
 	// markerRefusal cannot be evaluated on a ConfigMap without data. The API server repeats it in its refusal.

@@ -4,10 +4,13 @@ package kind
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
@@ -248,7 +251,7 @@ func (c *Cluster) make(ctx context.Context, digest string) (err error) {
 			return err
 		}
 	}
-	if err := c.connect(); err != nil {
+	if err := c.connect(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("not ready within %s", readyTimeout))
@@ -321,7 +324,7 @@ func (c *Cluster) create(ctx context.Context) error {
 }
 
 // connect makes the clients.
-func (c *Cluster) connect() error {
+func (c *Cluster) connect(ctx context.Context) error {
 	text, err := c.provider.KubeConfig(c.entry.Name, false)
 	if err != nil {
 		return fmt.Errorf("read its kubeconfig: %w", err)
@@ -335,6 +338,9 @@ func (c *Cluster) connect() error {
 		return fmt.Errorf("read its kubeconfig: %w", err)
 	}
 	if err := c.identify(); err != nil {
+		return err
+	}
+	if err := c.straighten(ctx); err != nil {
 		return err
 	}
 	c.config.QPS = -1
@@ -373,6 +379,36 @@ func (c *Cluster) identify() error {
 	c.config.CertData, c.config.KeyData = own.CertData, own.KeyData
 	return nil
 }
+
+// straighten has the clients reach the API server by the node's own address, where that can be: the kubeconfig's is a port
+// of this machine, which docker leads into the node by a process of its own. Whose certificate is expected stays the same.
+func (c *Cluster) straighten(ctx context.Context) error {
+	v4, v6, err := c.plane.IP()
+	if err != nil {
+		return fmt.Errorf("ask for its control-plane node's address: %w", err)
+	}
+	config, err := rest.TLSConfigFor(c.config)
+	if err != nil {
+		return fmt.Errorf("read its kubeconfig: %w", err)
+	}
+	if at, err := url.Parse(c.config.Host); err == nil {
+		config.ServerName = at.Hostname()
+	}
+	var way straight
+	if !way.try(ctx, net.JoinHostPort(cmp.Or(v4, v6), apiPort), config) {
+		return nil
+	}
+	c.config.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if conn, ok := way.dial(ctx); ok {
+			return conn, nil
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+	return nil
+}
+
+// apiPort is the API server's, within the node.
+const apiPort = "6443"
 
 // awaitReady waits until nodes, kube-proxy and DNS are ready: kind's own idea of ready comes before Services work.
 func (c *Cluster) awaitReady(ctx context.Context) error {

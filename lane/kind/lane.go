@@ -19,13 +19,15 @@ import (
 const Name = "kind"
 
 // Features that the lane has, sorted: those of a control plane but for rotation, since its tap runs in the cluster and keeps
-// its authorities to itself, and nodes.
-var Features = func() []string {
-	rotation := func(feature string) bool { return feature == probe.FeatureRotation }
-	list := append(slices.DeleteFunc(slices.Clone(controlplane.Features), rotation), probe.FeatureNodes)
+// its authorities to itself, and nodes; long where it is asked for.
+func Features(long bool) []string {
+	lacks := func(feature string) bool {
+		return feature == probe.FeatureRotation || feature == probe.FeatureLong && !long
+	}
+	list := append(slices.DeleteFunc(slices.Clone(controlplane.Features), lacks), probe.FeatureNodes)
 	slices.Sort(list)
 	return list
-}()
+}
 
 // nowhere is a node selector that no node meets: what the tables create for real is admitted, and goes no further.
 var nowhere = map[string]string{"outrigger.dev/nowhere": "true"}
@@ -53,15 +55,15 @@ type Lane struct {
 
 var _ probe.Lane = (*Lane)(nil)
 
-// NewLane makes the cluster a lane. Close it before the cluster.
-func NewLane(c *Cluster) (*Lane, error) {
+// NewLane makes the cluster a lane, with time for what is long or without. Close it before the cluster.
+func NewLane(c *Cluster, long bool) (*Lane, error) {
 	version, err := c.Version()
 	if err != nil {
 		return nil, err
 	}
 	return &Lane{gone: c.audit.why, Lane: controlplane.NewLaneOn(&controlplane.Cluster{
 		Facts: probe.Facts{
-			Lane: Name, Provider: Name, Kubernetes: version, Routing: controlplane.RoutingClusterIP, Features: Features,
+			Lane: Name, Provider: Name, Kubernetes: version, Routing: controlplane.RoutingClusterIP, Features: Features(long),
 		},
 		Client: c.client, Audit: c.audit.log, Ended: c.audit.ended, Why: c.audit.why, Logs: c.Logs,
 	}, controlplane.LaneOptions{Hold: hold})}, nil

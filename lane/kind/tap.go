@@ -34,7 +34,7 @@ const (
 	tapHost      = tapName + "." + TapNamespace + ".svc" // by which the API server calls its Service
 
 	tapPort     = 15443 // of webhooks' calls, on the node
-	controlPort = 15444 // of the harness's, on the node's loopback
+	controlPort = 15444 // of the harness's, on the node: who calls shows the run's own certificate, or is not heard
 )
 
 // startup bounds the start of a Deployment of ours: its images are in the nodes.
@@ -44,6 +44,7 @@ const startup = 5 * time.Minute
 type Tap struct {
 	*control.Client
 	CABundle []byte // by which the certificates that it shows the API server are verified
+	straight straight
 	forward  *forward
 }
 
@@ -111,10 +112,18 @@ func startTap(ctx context.Context, c *Cluster, program string) (*Tap, error) {
 func connectTap(ctx context.Context, c *Cluster, certificate tls.Certificate, authority *pki.Authority) (*Tap, error) {
 	t := &Tap{forward: &forward{
 		config: c.RESTConfig(), client: c.client, namespace: TapNamespace, port: controlPort,
-		pod: func(ctx context.Context) (string, error) { return readyPod(ctx, c, TapNamespace, "app="+tapName) },
+		pod: func(ctx context.Context) (string, error) {
+			pod, err := readyPod(ctx, c, TapNamespace, "app="+tapName)
+			return pod.Name, err
+		},
 	}}
 	t.Client = control.NewClient(control.ClientOptions{
-		Dial:        func(ctx context.Context) (net.Conn, error) { return t.forward.Dial(ctx) },
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			if conn, ok := t.straight.dial(ctx); ok {
+				return conn, nil
+			}
+			return t.forward.Dial(ctx)
+		},
 		Certificate: certificate, Servers: authority.Pool(), ServerName: tapHost, Webhooks: base(tapHost),
 	})
 	var last error
@@ -126,6 +135,17 @@ func connectTap(ctx context.Context, c *Cluster, certificate tls.Certificate, au
 	if err != nil {
 		t.Close()
 		return nil, errors.Join(err, last)
+	}
+	pod, err := readyPod(ctx, c, TapNamespace, "app="+tapName)
+	if err != nil {
+		t.Close()
+		return nil, err
+	}
+	node := net.JoinHostPort(pod.Status.HostIP, strconv.Itoa(controlPort))
+	if t.straight.try(ctx, node, &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate}, RootCAs: authority.Pool(), ServerName: tapHost,
+	}) {
+		t.Client.Close() // the connections so far
 	}
 	return t, nil
 }
@@ -187,7 +207,7 @@ func deployTap(ctx context.Context, c *Cluster, reference string, identity *pki.
 								Name: tapName, Image: reference, ImagePullPolicy: corev1.PullNever,
 								Args: []string{
 									"--listen=:" + strconv.Itoa(tapPort), "--names=" + tapHost,
-									"--control=127.0.0.1:" + strconv.Itoa(controlPort), "--identity=/identity",
+									"--control=:" + strconv.Itoa(controlPort), "--identity=/identity",
 								},
 								Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
 									corev1.ResourceCPU: resource.MustParse("50m"), corev1.ResourceMemory: resource.MustParse("64Mi"),
@@ -255,18 +275,18 @@ func put[T metav1.Object](ctx context.Context, w writer[T], object T) error {
 	}
 }
 
-// readyPod is the name of a pod that is ready.
-func readyPod(ctx context.Context, c *Cluster, namespace, selector string) (string, error) {
+// readyPod is a pod that is ready.
+func readyPod(ctx context.Context, c *Cluster, namespace, selector string) (corev1.Pod, error) {
 	list, err := c.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
-		return "", fmt.Errorf("list the pods %s in %s: %w", selector, namespace, err)
+		return corev1.Pod{}, fmt.Errorf("list the pods %s in %s: %w", selector, namespace, err)
 	}
 	for _, pod := range list.Items {
 		if pod.DeletionTimestamp == nil && isReady(&pod) {
-			return pod.Name, nil
+			return pod, nil
 		}
 	}
-	return "", fmt.Errorf("of %d pods %s in %s none is ready", len(list.Items), selector, namespace)
+	return corev1.Pod{}, fmt.Errorf("of %d pods %s in %s none is ready", len(list.Items), selector, namespace)
 }
 
 func isReady(pod *corev1.Pod) bool {
