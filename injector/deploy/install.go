@@ -200,8 +200,18 @@ type ReplicaState struct {
 
 // Replicas reads what each replica has in force, in the order of their names.
 func (i *Installer) Replicas(ctx context.Context) ([]ReplicaState, error) {
+	return i.replicasAs(ctx, "")
+}
+
+// CachedReplicas is the same as the API server has it in its cache, late by milliseconds: a list of what is there now may
+// wait for a tenth of a second. Who has seen one state here sees none before it later, while there is one API server.
+func (i *Installer) CachedReplicas(ctx context.Context) ([]ReplicaState, error) {
+	return i.replicasAs(ctx, "0")
+}
+
+func (i *Installer) replicasAs(ctx context.Context, version string) ([]ReplicaState, error) {
 	list, err := i.client.Resource(schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}).
-		Namespace(i.namespace).List(ctx, metav1.ListOptions{LabelSelector: cluster.ReplicaLabel})
+		Namespace(i.namespace).List(ctx, metav1.ListOptions{LabelSelector: cluster.ReplicaLabel, ResourceVersion: version})
 	if err != nil {
 		return nil, fmt.Errorf("read what the injector's replicas in %s have in force: %w", i.namespace, err)
 	}

@@ -73,7 +73,7 @@ type Lane struct {
 
 	rewritten atomic.Uint64 // configurations that the API server had lost
 	// touched: configurations or namespaces may not be as the lane's arrangements left them, since a request of a case was
-	// about something else than pods, or one of them went wrong.
+	// about one, or an arrangement went wrong.
 	touched atomic.Bool
 
 	mu         sync.Mutex // Arrange and Close, one at a time

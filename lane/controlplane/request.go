@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,7 +35,7 @@ func (l *Lane) probeRequest(ctx context.Context, at *probe.Attempt) (*probe.Obse
 		return nil, err
 	}
 	if !at.DryRun {
-		l.touched.Store(true)
+		l.touch(at.Resource)
 	}
 	var answer map[string]any
 	undo := func(ctx context.Context) error { return l.unmake(ctx, at) }
@@ -55,6 +56,13 @@ func (l *Lane) probeRequest(ctx context.Context, at *probe.Attempt) (*probe.Obse
 		}
 	}
 	return o, nil
+}
+
+// touch notes that somebody other than an arrangement writes an object of this resource.
+func (l *Lane) touch(r schema.GroupVersionResource) {
+	if r.Group == admissionregistrationv1.GroupName || r.Group == "" && r.Resource == "namespaces" {
+		l.touched.Store(true)
+	}
 }
 
 // requestFor is the request of an attempt whose object is JSON.
@@ -155,7 +163,7 @@ func (l *Lane) unmake(ctx context.Context, at *probe.Attempt) error {
 // deleteObject deletes an object without grace, if it is there. The deadline of ctx does not hold for it: nothing may be
 // left.
 func (l *Lane) deleteObject(ctx context.Context, r schema.GroupVersionResource, namespace, name string) error {
-	l.touched.Store(true)
+	l.touch(r)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
 	defer cancel()
 	err := asJSON(l.client.RESTClient().Delete().AbsPath(path(r, namespace, name)...), nil).
@@ -248,7 +256,7 @@ func (l *Lane) store(ctx context.Context, s *probe.Stored) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", what, err)
 	}
-	l.touched.Store(true)
+	l.touch(s.Resource)
 	err = l.cluster.awaitEvery(ctx, lookInterval, what+" is stored", func(ctx context.Context) (bool, error) {
 		err := asJSON(l.client.RESTClient().Post().AbsPath(path(s.Resource, s.Namespace, "")...), nil).Body(body).Do(ctx).Error()
 		if apierrors.IsAlreadyExists(err) {

@@ -243,12 +243,12 @@ func (i *Injector) Configuration(ctx context.Context) ([]byte, error) {
 // awaitInterval lies between two looks at what the replicas have in force: they have it within some 20 ms.
 const awaitInterval = 10 * time.Millisecond
 
-// awaitConfiguration does as deploy.Installer.AwaitReplicas does, more often: it is waited for a hundred times in a run.
+// awaitConfiguration does as deploy.Installer.AwaitReplicas does, more often: it is waited for hundreds of times in a run.
 func (i *Injector) awaitConfiguration(ctx context.Context, hash string) error {
 	tick := time.NewTicker(awaitInterval)
 	defer tick.Stop()
 	for {
-		replicas, err := i.Replicas(ctx)
+		replicas, err := i.CachedReplicas(ctx)
 		has := 0
 		for _, r := range replicas {
 			if r.Configuration == hash {

@@ -54,7 +54,7 @@ var injector = []*Proof{
 		Name: "scaled", Title: "the injector is scaled up and down while pods are created without pause", Outcome: "injected",
 		Because: "as when it is rolled",
 		Source:  "outrigger injector/cmd/injector (--drain)",
-		InTurn:  true,
+		InTurn:  true, Long: true,
 		show: withoutPause(func(ctx context.Context, w *world) error {
 			for _, replicas := range []int32{3, 1, 2} {
 				if err := w.scale(ctx, replicas); err != nil {
@@ -68,7 +68,7 @@ var injector = []*Proof{
 		Name: "rescheduled", Title: "a replica of the injector is evicted while pods are created without pause", Outcome: "injected",
 		Because: "the PodDisruptionBudget lets one go at a time, and the others answer",
 		Source:  "kubernetes.io/docs/concepts/scheduling-eviction/api-eviction",
-		InTurn:  true,
+		InTurn:  true, Long: true,
 		show: withoutPause(func(ctx context.Context, w *world) error {
 			pods, err := w.replicas(ctx)
 			if err != nil {

@@ -39,7 +39,8 @@ type Proof struct {
 	InTurn bool
 	// Alone says that it gets in the way of other pods' creation.
 	Alone bool
-	// Long says that it takes minutes.
+	// Long says that it is shown only where what takes long is asked for: it takes minutes, or ten seconds and more where
+	// another proof shows most of it.
 	Long bool
 
 	show func(context.Context, *world) error

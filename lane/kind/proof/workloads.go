@@ -28,6 +28,7 @@ var workloads = []*Proof{
 	{
 		Name: "statefulset", Title: "a StatefulSet comes up with the sidecar, one pod after another", Outcome: "injected",
 		Because: "its next pod is made when the one before is Ready, sidecar included", Source: "kubernetes.io/docs/concepts/workloads/controllers/statefulset",
+		Long: true,
 		show: comesUp(func(ctx context.Context, w *world, ns string, pod corev1.PodTemplateSpec) error {
 			two := int32(2)
 			_, err := w.client.AppsV1().StatefulSets(ns).Create(ctx, &appsv1.StatefulSet{
@@ -54,6 +55,7 @@ var workloads = []*Proof{
 		Because:   "a pod has succeeded when all its containers have ended, and an ordinary sidecar does not end by itself",
 		Source:    "kubernetes.io/docs/concepts/workloads/pods/sidecar-containers",
 		Catalogue: []int{33},
+		Long:      true,
 		show: func(ctx context.Context, w *world) error {
 			return w.with(ctx, enabled, func(ns string) error {
 				job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "task"}, Spec: batchv1.JobSpec{Template: template(w.task())}}
@@ -67,6 +69,7 @@ var workloads = []*Proof{
 	{
 		Name: "cronjob", Title: "a CronJob's Jobs come up with the sidecar", Outcome: "injected",
 		Because: "their pods are admitted like any other", Source: "kubernetes.io/docs/concepts/workloads/controllers/cron-jobs",
+		Long: true,
 		show: cronJob,
 	},
 	{
@@ -74,6 +77,7 @@ var workloads = []*Proof{
 		Because:   "injection happens when a pod is created, and never again",
 		Source:    "istio.io/latest/docs/setup/additional-setup/sidecar-injection",
 		Catalogue: []int{23},
+		Long:      true,
 		show:      rollout,
 	},
 	{
