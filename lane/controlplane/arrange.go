@@ -387,7 +387,7 @@ func (m metadata) equal(other metadata) bool {
 
 func (l *Lane) arrangeNamespace(ctx context.Context, ns *corev1.Namespace, results chan<- func()) error {
 	want := wantedOf(ns)
-	before, err := l.writeNamespace(ctx, ns.Name, want, results)
+	before, err := l.writeNamespace(ctx, ns.Name, want)
 	if err != nil {
 		return err
 	}
@@ -404,17 +404,12 @@ func (l *Lane) arrangeNamespace(ctx context.Context, ns *corev1.Namespace, resul
 
 // putNamespace gives a namespace exactly these labels and annotations; it is made if need be.
 func (l *Lane) putNamespace(ctx context.Context, name string, want metadata) error {
-	results := make(chan func(), 1)
-	_, err := l.writeNamespace(ctx, name, want, results)
-	close(results)
-	for note := range results {
-		note()
-	}
+	_, err := l.writeNamespace(ctx, name, want)
 	return err
 }
 
 // writeNamespace returns what the namespace had before, nil where it is new or was as wanted.
-func (l *Lane) writeNamespace(ctx context.Context, name string, want metadata, results chan<- func()) (*metadata, error) {
+func (l *Lane) writeNamespace(ctx context.Context, name string, want metadata) (*metadata, error) {
 	labels := map[string]string{}
 	maps.Copy(labels, want.Labels)
 	labels[corev1.LabelMetadataName] = name // the API server insists on it

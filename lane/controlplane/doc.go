@@ -18,7 +18,7 @@
 //     leaves the machine.
 //   - Each webhook configuration of a case has one webhook more than the table says, the last, named in-force.outrigger.dev.
 //     It matches nothing but ConfigMaps with a label of the lane's own, and shows that the API server acts on what the
-//     configuration says now. Two configurations are the lane's, and sort last: zz-outrigger-beacon and zz-outrigger-marker.
+//     configuration says now. What there is of the lane's own, zz-outrigger-beacon and zz-outrigger-marker-…, sorts last.
 //
 // Facts about a pod's creation that only the API server knows (which webhooks it called, which failed open) come from
 // its audit log, which it writes to its standard output, which is our pipe.

@@ -63,7 +63,7 @@ func (c *Cluster) explain(err error) error {
 	return err
 }
 
-// A Lane runs cases on a cluster that is its own: nobody else writes webhook configurations there.
+// A Lane runs cases on a cluster that is its own: nobody else writes webhook configurations there, or its namespaces.
 type Lane struct {
 	cluster *Cluster
 	client  *kubernetes.Clientset
@@ -117,6 +117,7 @@ func (l *Lane) Close(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.events.stop()
+	l.touched.Store(true)                // whoever arranges after all begins anew
 	errs := []error{l.removeStored(ctx)} // in an arrangement with markers of its own, so it comes first
 	_, _, err := l.removeConfigurations(ctx, &probe.Arrangement{}, true)
 	errs = append(errs, err, l.removeBeacons(ctx), l.removeServices(ctx))

@@ -18,11 +18,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// The marker shows that the API server has caught up with what does not show itself: that a configuration has gone, and
-// what a namespace is like now. Its admission reads webhook configurations and namespaces from two caches, each fed by a
-// watch that delivers the changes of its resource in order. So where an arrangement has such a change, the lane writes after
-// everything else one more object of each: a webhook configuration that matches marker objects of this serial number in
-// namespaces of this serial number, and the namespace that carries it. A dry-run creation of such an object is refused
+// The marker shows that the API server has caught up with what does not show itself: that a configuration has gone, what a
+// namespace is like now, and what a case's own request has made of either. Its admission reads webhook configurations and
+// namespaces from two caches, each fed by a watch that delivers the changes of its resource in order. So where there may be
+// such a change, the lane writes after everything else one more object of each: a webhook configuration that matches marker
+// objects of this serial number in namespaces of this serial number, and the namespace that carries it. A dry-run creation of such an object is refused
 // exactly when both have arrived, and then everything written before has too.
 //
 // The webhook never is called: its matchCondition cannot be evaluated, which refuses the request by itself

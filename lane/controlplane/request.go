@@ -257,6 +257,15 @@ func (l *Lane) store(ctx context.Context, s *probe.Stored) error {
 		return fmt.Errorf("write %s: %w", what, err)
 	}
 	l.touch(s.Resource)
+	if s.Until != nil {
+		// Quotas and limits kube-apiserver looks up itself where its cache has none, and goes by what it found for 30 s
+		// (k8s.io/apiserver pkg/admission/plugin/resourcequota, kubernetes plugin/pkg/admission/limitranger). Asked now, it
+		// finds none. Asked first between an object's creation and its arrival in the cache, it would find the object, and
+		// might act on it for half a minute after its deletion.
+		if err := l.awaitWitness(ctx, s, "does not act yet", func(seen bool) bool { return !seen }); err != nil {
+			return err
+		}
+	}
 	err = l.cluster.awaitEvery(ctx, lookInterval, what+" is stored", func(ctx context.Context) (bool, error) {
 		err := asJSON(l.client.RESTClient().Post().AbsPath(path(s.Resource, s.Namespace, "")...), nil).Body(body).Do(ctx).Error()
 		if apierrors.IsAlreadyExists(err) {

@@ -60,6 +60,7 @@ type Cluster struct {
 	provider *cluster.Provider
 	plane    nodes.Node // the control-plane node
 	config   *rest.Config
+	straight straight // to the API server
 	client   *kubernetes.Clientset
 	choice   nodeimage.Choice
 	reused   bool
@@ -340,9 +341,7 @@ func (c *Cluster) connect(ctx context.Context) error {
 	if err := c.identify(); err != nil {
 		return err
 	}
-	if err := c.straighten(ctx); err != nil {
-		return err
-	}
+	c.straighten(ctx)
 	c.config.QPS = -1
 	c.config.WarningHandler = rest.NoWarnings{}
 	c.config.ContentType = "application/vnd.kubernetes.protobuf"
@@ -382,29 +381,38 @@ func (c *Cluster) identify() error {
 
 // straighten has the clients reach the API server by the node's own address, where that can be: the kubeconfig's is a port
 // of this machine, which docker leads into the node by a process of its own. Whose certificate is expected stays the same.
-func (c *Cluster) straighten(ctx context.Context) error {
-	v4, v6, err := c.plane.IP()
+func (c *Cluster) straighten(ctx context.Context) {
+	at, err := url.Parse(c.config.Host)
 	if err != nil {
-		return fmt.Errorf("ask for its control-plane node's address: %w", err)
+		return
+	}
+	c.config.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address == at.Host { // and not a proxy's
+			if conn, ok := c.straight.dial(ctx); ok {
+				return conn, nil
+			}
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+	c.findStraight(ctx)
+}
+
+// findStraight looks where the node's own address leads, at first and after it may have changed.
+func (c *Cluster) findStraight(ctx context.Context) {
+	c.straight.forget()
+	v4, v6, err := c.plane.IP() // an error, or none, where the node is in several networks, or in none
+	address := cmp.Or(v4, v6)
+	if err != nil || address == "" {
+		return
 	}
 	config, err := rest.TLSConfigFor(c.config)
 	if err != nil {
-		return fmt.Errorf("read its kubeconfig: %w", err)
+		return // whoever makes the clients will say so
 	}
 	if at, err := url.Parse(c.config.Host); err == nil {
 		config.ServerName = at.Hostname()
 	}
-	var way straight
-	if !way.try(ctx, net.JoinHostPort(cmp.Or(v4, v6), apiPort), config) {
-		return nil
-	}
-	c.config.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if conn, ok := way.dial(ctx); ok {
-			return conn, nil
-		}
-		return (&net.Dialer{}).DialContext(ctx, network, address)
-	}
-	return nil
+	c.straight.try(ctx, net.JoinHostPort(address, apiPort), config)
 }
 
 // apiPort is the API server's, within the node.
@@ -600,6 +608,7 @@ func (c *Cluster) While(ctx context.Context) (context.Context, context.CancelFun
 func (c *Cluster) Restart(ctx context.Context) error {
 	resume := c.audit.pause()
 	defer resume()
+	c.straight.forget() // the node may come back with another address
 	// kind has no word for it; its nodes are the engine's containers by name.
 	if out, err := osexec.CommandContext(ctx, c.entry.Engine, "restart", c.plane.String()).CombinedOutput(); err != nil {
 		return fmt.Errorf("restart node %s with %s: %w: %s", c.plane, c.entry.Engine, err, strings.TrimSpace(string(out)))
@@ -607,5 +616,6 @@ func (c *Cluster) Restart(ctx context.Context) error {
 	if err := c.awaitReady(ctx); err != nil {
 		return fmt.Errorf("restart node %s: %w", c.plane, err)
 	}
+	c.findStraight(ctx)
 	return nil
 }

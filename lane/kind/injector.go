@@ -110,8 +110,9 @@ func (i *Injector) Instance(ctx context.Context, settings map[string]any) (*tap.
 		if err := i.awaitIdle(ctx); err != nil {
 			return nil, nil, err
 		}
+		known := i.settings != ""
 		i.settings = "" // what is in force if the change fails halfway nobody knows
-		if err := i.change(ctx, raw); err != nil {
+		if err := i.change(ctx, raw, known); err != nil {
 			return nil, nil, fmt.Errorf("change the injector's settings in cluster %s: %w", i.cluster.Name(), err)
 		}
 		i.settings = string(raw)
@@ -137,8 +138,9 @@ func (i *Injector) Become(ctx context.Context, settings map[string]any) error {
 	if i.settings == string(raw) {
 		return nil
 	}
+	known := i.settings != ""
 	i.settings = ""
-	if err := i.change(ctx, raw); err != nil {
+	if err := i.change(ctx, raw, known); err != nil {
 		return fmt.Errorf("change the injector's settings in cluster %s: %w", i.cluster.Name(), err)
 	}
 	i.settings = string(raw)
@@ -172,8 +174,9 @@ func (i *Injector) awaitIdle(ctx context.Context) error {
 	}
 }
 
-// change writes the ConfigMap and waits until every replica reports the new configuration's hash.
-func (i *Injector) change(ctx context.Context, configuration []byte) error {
+// change writes the ConfigMap and waits until every replica reports the new configuration's hash. known says that every
+// replica was seen to have another one.
+func (i *Injector) change(ctx context.Context, configuration []byte, known bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, arrival, fmt.Errorf("they were not in force on every replica within %s", arrival))
 	defer cancel()
 	began := time.Now()
@@ -195,7 +198,7 @@ func (i *Injector) change(ctx context.Context, configuration []byte) error {
 	}
 	sum := sha256.Sum256(configuration)
 	hash := hex.EncodeToString(sum[:])
-	err := i.awaitConfiguration(ctx, hash)
+	err := i.awaitConfiguration(ctx, hash, known)
 	took := time.Since(began)
 	i.mu.Lock()
 	i.changes, i.changing, i.longest = i.changes+1, i.changing+took, max(i.longest, took)
@@ -212,7 +215,7 @@ func (i *Injector) Configure(ctx context.Context, configuration []byte) error {
 		return context.Cause(ctx)
 	}
 	i.settings = ""
-	if err := i.change(ctx, configuration); err != nil {
+	if err := i.change(ctx, configuration, false); err != nil {
 		return fmt.Errorf("change the injector's settings in cluster %s: %w", i.cluster.Name(), err)
 	}
 	return nil
@@ -244,11 +247,16 @@ func (i *Injector) Configuration(ctx context.Context) ([]byte, error) {
 const awaitInterval = 10 * time.Millisecond
 
 // awaitConfiguration does as deploy.Installer.AwaitReplicas does, more often: it is waited for hundreds of times in a run.
-func (i *Injector) awaitConfiguration(ctx context.Context, hash string) error {
+// Where it is known what the replicas had, the API server's cache will do: what it showed then it does not show again.
+func (i *Injector) awaitConfiguration(ctx context.Context, hash string, known bool) error {
+	look := i.Replicas
+	if known {
+		look = i.CachedReplicas
+	}
 	tick := time.NewTicker(awaitInterval)
 	defer tick.Stop()
 	for {
-		replicas, err := i.CachedReplicas(ctx)
+		replicas, err := look(ctx)
 		has := 0
 		for _, r := range replicas {
 			if r.Configuration == hash {

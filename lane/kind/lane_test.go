@@ -3,10 +3,13 @@
 package kind
 
 import (
+	"slices"
 	"testing"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/outrigger-k8s/outrigger/probe"
 )
 
 func TestByService(t *testing.T) {
@@ -42,5 +45,14 @@ func TestHold(t *testing.T) {
 	}
 	if len(bound.NodeSelector) != 0 || bound.SchedulerName != "" {
 		t.Errorf("a pod with a node: %+v", bound)
+	}
+}
+
+// What waits longer than it works is run where it is asked for.
+func TestFeaturesOfLong(t *testing.T) {
+	for _, long := range []bool{false, true} {
+		if got := slices.Contains(Features(long), probe.FeatureLong); got != long {
+			t.Errorf("asked for: %t; there: %t", long, got)
+		}
 	}
 }

@@ -33,6 +33,9 @@ func (s *straight) try(ctx context.Context, address string, config *tls.Config) 
 	return true
 }
 
+// forget takes the way no more.
+func (s *straight) forget() { s.address.Store(nil) }
+
 // dial connects, if the way has been taken and still leads there.
 func (s *straight) dial(ctx context.Context) (net.Conn, bool) {
 	address := s.address.Load()

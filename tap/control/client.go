@@ -22,6 +22,9 @@ import (
 // patience bounds a request that has no context of its own: far above what an answer takes on a busy machine.
 const patience = time.Minute
 
+// pingAfter is how long nothing may have come by a connection before it is asked whether it is alive.
+const pingAfter = 10 * time.Second
+
 // ClientOptions say how a server is reached; all but Patience are required.
 type ClientOptions struct {
 	// Dial connects to the server. Connections are kept, and made anew when one breaks.
@@ -47,7 +50,8 @@ func NewClient(o ClientOptions) *Client {
 			MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{o.Certificate}, RootCAs: o.Servers,
 			ServerName: o.ServerName,
 		},
-		ForceAttemptHTTP2: true, // one connection for all cases that are under way
+		ForceAttemptHTTP2: true,                                          // one connection for all cases that are under way
+		HTTP2:             &http.HTTP2Config{SendPingTimeout: pingAfter}, // or one that died without a word would be waited on
 	}}}
 }
 
