@@ -20,7 +20,8 @@ K8S_VERSION ?=
 NODE_IMAGE ?=
 # FULL=1: every case in the kind cluster, not only a selection in which every combination of three values occurs.
 FULL      ?=
-# LONG=1: in the kind cluster too what waits, for timeouts or back-off, and what takes minutes, the node's restart among it.
+# LONG=1: in the kind cluster too the tables that wait for the back-off of controllers, and the proofs that take long: a
+# StatefulSet, a CronJob, an injector that is scaled or rescheduled, the node's restart and more.
 LONG      ?=
 # KEEP=1 leaves the kind cluster running and says how to use it; REUSE=1 takes it again.
 KEEP      ?=
@@ -87,7 +88,7 @@ bin: ## Build outrigger, its tap for clusters and the reference injector into bi
 .PHONY: e2e
 e2e: bin ## Run every table on a real API server, as a Ginkgo suite
 	@lane=$$($(BIN)/outrigger provider $(PROVIDER)) && \
-	  $(BIN)/outrigger list --lane $$lane --profile '$(PROFILE)' --focus '$(FOCUS)' --k8s-version '$(K8S_VERSION)' --long >/dev/null && \
+	  $(BIN)/outrigger list --lane $$lane --profile '$(PROFILE)' --focus '$(FOCUS)' --k8s-version '$(K8S_VERSION)' $(if $(LONG)$(FULL),--long) >/dev/null && \
 	  mkdir -p $(ARTIFACTS) && rm -f $(call REPORTS,$(ARTIFACTS)) && \
 	  { $(GINKGO) ./e2e $(call SUITE,$$lane,$(abspath $(ARTIFACTS))); suite=$$?; } && \
 	  $(BIN)/outrigger verdict $(ARTIFACTS)/report.json && \

@@ -47,7 +47,7 @@ func init() {
 	flag.BoolVar(&options.Keep, "outrigger.keep", false, "leave the kind cluster running")
 	flag.BoolVar(&options.Reuse, "outrigger.reuse", false, "take a kind cluster that was kept")
 	flag.BoolVar(&options.Full, "outrigger.full", false, "every case in the kind cluster, not a selection")
-	flag.BoolVar(&options.Long, "outrigger.long", false, "in the kind cluster too what waits, for timeouts or back-off, and what takes minutes")
+	flag.BoolVar(&options.Long, "outrigger.long", false, "in the kind cluster too the tables that wait for the back-off of controllers, and the proofs that take long")
 	flag.StringVar(&options.Artifacts, "outrigger.artifacts", "", "folder for the report and its renderings")
 }
 

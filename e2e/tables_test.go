@@ -13,6 +13,7 @@ import (
 
 	"github.com/outrigger-k8s/outrigger/lane/kind/proof"
 	"github.com/outrigger-k8s/outrigger/probe"
+	"github.com/outrigger-k8s/outrigger/run"
 	"github.com/outrigger-k8s/outrigger/table"
 )
 
@@ -53,7 +54,7 @@ func describe() (lacking string, err error) {
 			}
 		})
 		for _, feature := range slices.Sorted(maps.Keys(missing)) {
-			fmt.Fprintf(&lines, "%s: %d cases are not run in lane %s, which lacks %q\n", t.ID(), missing[feature], facts.Lane, feature)
+			fmt.Fprintf(&lines, "%s: %d cases are not run in lane %s: %s\n", t.ID(), missing[feature], facts.Lane, run.NotRunReason(probe.NotRun{Missing: feature}))
 		}
 	}
 	return lines.String(), describeProofs()

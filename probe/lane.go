@@ -79,8 +79,8 @@ const (
 	// FeatureUnchecked: a webhook configuration may be in force that the API server would refuse today, as one that was made
 	// when it did not.
 	FeatureUnchecked = "unchecked-configurations"
-	// FeatureLong: there is time for what waits, for timeouts or back-off, longer than it works. The kind lane has it where it is
-	// asked for (LONG=1), the others always.
+	// FeatureLong: there is time to wait for the back-off of controllers. The kind lane has it where it is asked for (LONG=1),
+	// the others always.
 	FeatureLong     = "long"
 	FeatureRotation = "rotation" // the tap's certificate can be rotated, its authority's successor being known
 )

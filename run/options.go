@@ -56,7 +56,8 @@ type Options struct {
 	Keep, Reuse bool
 	// SelectsProof narrows down what is shown beside the tables' cases; nil is all.
 	SelectsProof func(*proof.Proof) bool
-	// Long has the kind lane run what waits longer than it works, and show what takes minutes; with Full it runs the former too.
+	// Long has the kind lane run the tables that wait for the back-off of controllers, as Full does, and show the proofs that
+	// take long.
 	Long bool
 	// Target is the file that describes the injector under test; "" is the reference injector.
 	Target string

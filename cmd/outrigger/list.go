@@ -70,7 +70,7 @@ func listCommand() *cobra.Command {
 	selectionFlags(c, &o)
 	c.Flags().StringVar(&o.Lane, "lane", "", "only what this lane runs, as far as the options say it: kind runs a selection, and proofs (default: every case)")
 	c.Flags().BoolVar(&o.Full, "full", false, "kind: every case")
-	c.Flags().BoolVar(&o.Long, "long", false, "kind: too what waits, for timeouts or back-off, and what takes minutes")
+	c.Flags().BoolVar(&o.Long, "long", false, "kind: too the tables that wait for the back-off of controllers, and the proofs that take long")
 	c.Flags().StringVar(&o.Kubernetes, "k8s-version", "", "of this version of Kubernetes: it is refused where the lane cannot have it")
 	c.Flags().BoolVar(&catalogue, "catalogue", false, "instead: every row of the failure catalogue, and which rules and proofs answer it")
 	return c

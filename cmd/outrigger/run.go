@@ -75,7 +75,7 @@ Lanes:
 	f := c.Flags()
 	f.StringVar(&o.Artifacts, "artifacts", "", "folder for the report and its renderings (default: none are written)")
 	f.BoolVar(&o.Full, "full", false, "kind: every case, not only a selection in which every combination of three values occurs")
-	f.BoolVar(&o.Long, "long", false, "kind: too what waits, for timeouts or back-off, and what takes minutes, the node's restart among it")
+	f.BoolVar(&o.Long, "long", false, "kind: too the tables that wait for the back-off of controllers, and the proofs that take long, the node's restart among them")
 	f.StringVar(&o.KindConfig, "kind-config", "", "kind: the file that the cluster is made from (default: the one that is built in)")
 	f.StringVar(&o.NodeImage, "node-image", "", "kind: image of the cluster's nodes (default: kind's own, or one built from source)")
 	f.StringVar(&o.Tap, "tap", "", "kind: the tap's binary (default: beside outrigger, or on PATH)")

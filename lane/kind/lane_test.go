@@ -48,7 +48,7 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// What waits longer than it works is run where it is asked for.
+// What waits for the back-off of controllers is run where it is asked for.
 func TestFeaturesOfLong(t *testing.T) {
 	for _, long := range []bool{false, true} {
 		if got := slices.Contains(Features(long), probe.FeatureLong); got != long {

@@ -55,7 +55,6 @@ var workloads = []*Proof{
 		Because:   "a pod has succeeded when all its containers have ended, and an ordinary sidecar does not end by itself",
 		Source:    "kubernetes.io/docs/concepts/workloads/pods/sidecar-containers",
 		Catalogue: []int{33},
-		Long:      true,
 		show: func(ctx context.Context, w *world) error {
 			return w.with(ctx, enabled, func(ns string) error {
 				job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "task"}, Spec: batchv1.JobSpec{Template: template(w.task())}}
@@ -77,7 +76,6 @@ var workloads = []*Proof{
 		Because:   "injection happens when a pod is created, and never again",
 		Source:    "istio.io/latest/docs/setup/additional-setup/sidecar-injection",
 		Catalogue: []int{23},
-		Long:      true,
 		show:      rollout,
 	},
 	{
