@@ -71,7 +71,7 @@ type Lane struct {
 	events  *eventLog
 	serial  atomic.Uint64 // of attempts, for their Audit-IDs
 
-	rewritten atomic.Uint64 // configurations that the API server had lost
+	rewritten atomic.Uint64 // configurations that were not in force within lostAfter
 	// touched: configurations or namespaces may not be as the lane's arrangements left them, since a request of a case was
 	// about one, or an arrangement went wrong.
 	touched atomic.Bool
