@@ -8,11 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/outrigger-k8s/outrigger/lane/kind/proof"
+	"github.com/outrigger-k8s/outrigger/probe"
 	"github.com/outrigger-k8s/outrigger/run"
 	"github.com/outrigger-k8s/outrigger/scenarios"
 	"github.com/outrigger-k8s/outrigger/table"
@@ -43,14 +46,23 @@ func listCommand() *cobra.Command {
 				}
 				return listCatalogue(c.OutOrStdout(), tables, proofs)
 			}
+			facts, err := o.Facts()
+			if err != nil {
+				return err
+			}
 			w := bufio.NewWriter(c.OutOrStdout())
-			n := 0
+			n, lacking := 0, map[string]int{}
 			for _, t := range tables {
 				for each := range t.Cases() {
-					if selects == nil || selects(each) {
-						n++
-						fmt.Fprintln(w, each.ID())
+					if selects != nil && !selects(each) {
+						continue
 					}
+					if missing := each.Missing(facts); missing != "" && o.Lane != "" {
+						lacking[missing]++
+						continue
+					}
+					n++
+					fmt.Fprintln(w, each.ID())
 				}
 			}
 			proofs, err := o.Proofs()
@@ -60,6 +72,9 @@ func listCommand() *cobra.Command {
 			for _, p := range proofs {
 				n++
 				fmt.Fprintln(w, p.ID())
+			}
+			if n == 0 && len(lacking) > 0 {
+				return noneCanRun(o.Lane, lacking)
 			}
 			if n == 0 {
 				return run.NoCase(&o)
@@ -74,6 +89,15 @@ func listCommand() *cobra.Command {
 	c.Flags().StringVar(&o.Kubernetes, "k8s-version", "", "of this version of Kubernetes: it is refused where the lane cannot have it")
 	c.Flags().BoolVar(&catalogue, "catalogue", false, "instead: every row of the failure catalogue, and which rules and proofs answer it")
 	return c
+}
+
+// noneCanRun is the usage error where cases match and the lane can run none of them; lacking counts them by feature.
+func noneCanRun(lane string, lacking map[string]int) error {
+	var why []string
+	for _, feature := range slices.Sorted(maps.Keys(lacking)) {
+		why = append(why, fmt.Sprintf("%d of them: %s", lacking[feature], run.NotRunReason(probe.NotRun{Missing: feature})))
+	}
+	return &run.UsageError{Err: fmt.Errorf("lane %s can run none of the cases that match: %s", lane, strings.Join(why, "; "))}
 }
 
 func explainCommand() *cobra.Command {

@@ -80,6 +80,8 @@ func TestExitCodes(t *testing.T) {
 		{0, "kind/runtime/proof=rolled", []string{"list", "--lane", "kind", "--focus", "proof=rolled"}},
 		{0, "injected, by rule annotation-true", []string{"explain", one}},
 		{0, "1 case held", []string{"run", "--focus", "^" + one + "$"}},
+		{2, `can run none of the cases that match: 2 of them: the lane lacks "long" unless LONG=1 (--long) asks for it`, []string{"list", "--lane", "kind", "--focus", "recoveries-backoff"}},
+		{0, "webhook/recoveries-backoff/", []string{"list", "--lane", "kind", "--long", "--focus", "recoveries-backoff"}},
 		{2, `did you mean "kubesphere"`, []string{"list", "--profile", "kubespere"}},
 		{2, "is not a regular expression", []string{"list", "--focus", "("}},
 		{2, "no case matches", []string{"list", "--focus", "nowhere"}},
