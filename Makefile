@@ -88,7 +88,7 @@ bin: ## Build outrigger, its tap for clusters and the reference injector into bi
 .PHONY: e2e
 e2e: bin ## Run every table on a real API server, as a Ginkgo suite
 	@lane=$$($(BIN)/outrigger provider $(PROVIDER)) && \
-	  $(BIN)/outrigger list --lane $$lane --profile '$(PROFILE)' --focus '$(FOCUS)' --k8s-version '$(K8S_VERSION)' $(if $(LONG)$(FULL),--long) >/dev/null && \
+	  $(BIN)/outrigger list --lane $$lane --profile '$(PROFILE)' --focus '$(FOCUS)' --k8s-version '$(K8S_VERSION)' $(if $(LONG),--long) $(if $(FULL),--full) >/dev/null && \
 	  mkdir -p $(ARTIFACTS) && rm -f $(call REPORTS,$(ARTIFACTS)) && \
 	  { $(GINKGO) ./e2e $(call SUITE,$$lane,$(abspath $(ARTIFACTS))); suite=$$?; } && \
 	  $(BIN)/outrigger verdict $(ARTIFACTS)/report.json && \
