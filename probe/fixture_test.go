@@ -108,6 +108,11 @@ func refused(code int32, reason metav1.StatusReason, message string) *metav1.Sta
 	return &metav1.Status{Status: metav1.StatusFailure, Code: code, Reason: reason, Message: message}
 }
 
+// detailed is a refusal without a word but about whom, and why.
+func detailed(kind string, causes ...metav1.StatusCause) *metav1.Status {
+	return &metav1.Status{Status: metav1.StatusFailure, Code: 422, Details: &metav1.StatusDetails{Kind: kind, Causes: causes}}
+}
+
 // same fails unless there are as many faults as wanted, and each holds its want, whatever their order.
 func same(t *testing.T, faults, want []string) {
 	t.Helper()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/outrigger-k8s/outrigger/table"
 	"github.com/outrigger-k8s/outrigger/tap"
@@ -123,6 +125,9 @@ func (j *Judgement) against(then *table.Then, o *Observation) {
 	if !then.Message.In(j.Message) {
 		j.fault("expected a message with %q, observed %q", then.Message.String(), j.Message)
 	}
+	for _, what := range missing(map[string]any(then.Details), detailsOf(o.Refused), "") {
+		j.fault("in the refusal's details: %s", what)
+	}
 	if j.FailedOpen != then.FailedOpen {
 		j.fault("expected failed open: %v, observed: %v", then.FailedOpen, j.FailedOpen)
 	}
@@ -138,6 +143,16 @@ func (j *Judgement) against(then *table.Then, o *Observation) {
 	for _, what := range podFaults(then, o.Pod) {
 		j.fault("%s", what)
 	}
+}
+
+// detailsOf a refusal, as they are in JSON; nil where there is no refusal, or none with details.
+func detailsOf(refused *metav1.Status) map[string]any {
+	if refused == nil || refused.Details == nil {
+		return nil
+	}
+	// Of a struct that came from JSON nothing can be wrong.
+	details, _ := runtime.DefaultUnstructuredConverter.ToUnstructured(refused.Details)
+	return details
 }
 
 // outcome of an observation. The API server's own words tell a webhook's no from a failed call: they are what users

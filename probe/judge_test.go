@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/outrigger-k8s/outrigger/table"
 	"github.com/outrigger-k8s/outrigger/tap"
 )
@@ -118,6 +120,14 @@ func TestJudge(t *testing.T) {
 		{name: "another message", then: "{outcome: failed, message: deadline}",
 			o:    Observation{Refused: refused(500, "", "failed calling webhook: refused")},
 			want: []string{`expected a message with "deadline", observed "failed calling webhook: refused"`}},
+		{name: "the details", then: "{outcome: rejected, details: {kind: Pod, causes: [{field: spec}]}}",
+			o: Observation{Refused: detailed("Pod", metav1.StatusCause{Field: "spec"})}},
+		{name: "other details", then: "{outcome: rejected, details: {kind: Pod, causes: [{field: spec}]}}",
+			o:    Observation{Refused: detailed("Node", metav1.StatusCause{Field: "spec", Message: "bad"})},
+			want: []string{`in the refusal's details: expected [{"field":"spec"}] at /causes, observed [{"field":"spec","message":"bad"}]`, `expected "Pod" at /kind, observed "Node"`}},
+		{name: "no details", then: "{outcome: rejected, details: {kind: Pod}}",
+			o:    Observation{Refused: refused(422, "Invalid", "")},
+			want: []string{`in the refusal's details: expected "Pod" at /kind, observed nothing`}},
 		{name: "failed open as expected", then: "{outcome: untouched, failedOpen: true}",
 			o: Observation{Pod: podOf(t, plainPod), Attempts: tried(1, false), FailedOpen: []string{"hook.example.com"}}},
 		{name: "failed open, not expected", then: "untouched",

@@ -281,6 +281,8 @@ type Then struct {
 	Code    int    `yaml:"code" json:"code,omitempty"`
 	Reason  string `yaml:"reason" json:"reason,omitempty"`
 	Message Parts  `yaml:"message" json:"message,omitempty"`
+	// Details is what must be found in the refusal's details, as in `causes`.
+	Details Overlay `yaml:"details" json:"details,omitempty"`
 	// FailedOpen says that a call failed and was passed over.
 	FailedOpen bool `yaml:"failedOpen" json:"failedOpen,omitempty"`
 	// Warning must occur in a warning that the client gets.
