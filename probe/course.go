@@ -377,8 +377,11 @@ func (s *scenario) judgement() *Judgement {
 	if !s.refused { // there was nothing to recover from
 		j.Recovery = 0
 	}
-	for _, step := range s.steps {
+	for i, step := range s.steps {
 		j.Held = max(j.Held, step.Held)
+		if s.refused && p.Case.Table.Course[i].Does == table.Nudges {
+			j.Nudged = step.Recovery
+		}
 	}
 	for _, step := range s.steps {
 		sooner := step.Planned.Then().Sooner

@@ -43,6 +43,8 @@ type Judgement struct {
 	// Recovery is how long after the last change a step's pod was there; of a scenario, that of the step that is shown,
 	// where something was refused before the first change. 0 where nothing recovered.
 	Recovery time.Duration
+	// Nudged is the Recovery of the step that nudged a controller, of a scenario that has one. 0 where none came of it.
+	Nudged time.Duration
 	// Beside is what became of the pods created beside a change; nil where none were.
 	Beside *Beside
 	// Held is how long a change took to hold, where pods created beside it could tell: of a step, or the longest of a scenario.

@@ -147,6 +147,7 @@ func (b *Builder) Add(c CaseResult) error {
 	res.Run, res.Rule, res.Expected = 0, "", nil
 	res.Latency = res.Latency.Round(time.Microsecond)
 	res.Recovery = res.Recovery.Round(time.Microsecond)
+	res.Nudged = res.Nudged.Round(time.Microsecond)
 	res.Held = res.Held.Round(time.Microsecond)
 	if res.Tries == 1 {
 		res.Tries = 0
@@ -239,7 +240,7 @@ func Join(tries ...Result) (Result, error) {
 	var pass, fail, errs, notRun, n int
 	worst := -1
 	joined := tries[0]
-	var longest, recovery, held time.Duration
+	var longest, recovery, nudged, held time.Duration
 	digest := ""
 	for i := range tries {
 		t := &tries[i]
@@ -267,7 +268,8 @@ func Join(tries ...Result) (Result, error) {
 		case seen != "" && seen != digest:
 			digest = Varying
 		}
-		longest, recovery, held = max(longest, t.Latency), max(recovery, t.Recovery), max(held, t.Held)
+		longest, recovery = max(longest, t.Latency), max(recovery, t.Recovery)
+		nudged, held = max(nudged, t.Nudged), max(held, t.Held)
 	}
 	if worst < 0 {
 		worst = slices.IndexFunc(tries, func(t Result) bool { return t.Status == Error })
@@ -275,7 +277,7 @@ func Join(tries ...Result) (Result, error) {
 	if worst >= 0 {
 		joined = tries[worst]
 	}
-	joined.Tries, joined.Latency, joined.Recovery, joined.Held = n, longest, recovery, held
+	joined.Tries, joined.Latency, joined.Recovery, joined.Nudged, joined.Held = n, longest, recovery, nudged, held
 	joined.Observed.Digest = digest
 	switch {
 	case pass > 0 && fail > 0:

@@ -112,7 +112,7 @@ func (r *Result) check() error {
 	if !slices.Contains(Outcomes, r.Observed.Outcome) {
 		return fmt.Errorf("unknown observed outcome %q", r.Observed.Outcome)
 	}
-	if r.Attempted < -1 || r.Received < -1 || r.Latency < 0 || r.Recovery < 0 || r.Held < 0 || r.Tries < 0 {
+	if r.Attempted < -1 || r.Received < -1 || r.Latency < 0 || r.Recovery < 0 || r.Nudged < 0 || r.Held < 0 || r.Tries < 0 {
 		return errors.New("a negative number in the result")
 	}
 	return nil

@@ -184,7 +184,7 @@ type staticTime struct{ Kind, Table, Run, Cases, Median, Max string }
 
 func staticTimes(r *Report, all []Recovery) (list []staticTime) {
 	for _, x := range all {
-		list = append(list, staticTime{x.Kind, x.Table, r.Runs[x.Run].ID, thousands(x.Cases), short(x.Median), short(x.Max)})
+		list = append(list, staticTime{x.What(), x.Where(), r.Runs[x.Run].ID, thousands(x.Cases), short(x.Median), short(x.Max)})
 	}
 	return list
 }

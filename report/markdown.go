@@ -264,7 +264,11 @@ func (m *markdown) times(heading, of string, r *Report, all []Recovery) {
 		b.WriteString(heading +
 			"| " + of + " | table | run | cases | median | max |\n|---|---|---|--:|--:|--:|\n")
 		for _, x := range all {
-			fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", mdCode(x.Kind), mdCode(x.Table), mdCode(r.Runs[x.Run].ID),
+			where := x.Where()
+			if x.Table != "" {
+				where = mdCode(where)
+			}
+			fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", mdCode(x.What()), where, mdCode(r.Runs[x.Run].ID),
 				thousands(x.Cases), short(x.Median), short(x.Max))
 		}
 		b.WriteString("\n")

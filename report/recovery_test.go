@@ -3,6 +3,7 @@
 package report
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ func TestRecoveries(t *testing.T) {
 	})
 	got := r.Recoveries()
 	want := []Recovery{
-		{"p/t", 0, "restore", 1, 5 * time.Millisecond, 5 * time.Millisecond}, {"p/t", 0, "delete", 3, 2 * time.Second, 3 * time.Second},
+		{"p/t", 0, "restore", false, 1, 5 * time.Millisecond, 5 * time.Millisecond}, {"p/t", 0, "delete", false, 3, 2 * time.Second, 3 * time.Second},
 	}
 	if len(got) != len(want) || got[0] != want[0] || got[1] != want[1] {
 		t.Errorf("recoveries %+v\nexpected %+v", got, want)
@@ -55,5 +56,48 @@ func TestRecoveries(t *testing.T) {
 	}
 	if list := recovered(t, nil).Recoveries(); list != nil {
 		t.Errorf("recoveries where nothing recovered: %+v", list)
+	}
+}
+
+// Kinds that several tables have come once more over all of them, and controllers that were nudged by themselves.
+func TestRecoveriesOverAllTables(t *testing.T) {
+	dims := []Dimension{{Name: "recovery", Values: []string{"restore", "delete"}}}
+	tables := []Table{
+		{ID: "p/s", Profile: "p", Name: "s", Dimensions: dims, Rules: []Rule{{Name: "r", Outcome: Injected}}, Total: 2},
+		{ID: "p/t", Profile: "p", Name: "t", Dimensions: dims, Rules: []Rule{{Name: "r", Outcome: Injected}}, Total: 2},
+	}
+	b, err := NewBuilder(Run{Lane: "l", Kubernetes: "1", Planned: 3}, tables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		table, recovery string
+		took, nudged    time.Duration
+	}{{"p/s", "delete", time.Second, 0}, {"p/t", "delete", 3 * time.Second, time.Millisecond}, {"p/t", "restore", 2 * time.Second, 0}} {
+		err := b.Add(CaseResult{ID: c.table + "/recovery=" + c.recovery, Table: c.table, Values: []string{c.recovery}, Rule: "r", Expected: Expected{Outcome: Injected},
+			Result: Result{Status: Pass, Observed: Observed{Outcome: Injected}, Recovery: c.took, Nudged: c.nudged}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := b.Finish()
+	want := []Recovery{
+		{"", 0, "delete", false, 2, time.Second, 3 * time.Second},
+		{"p/s", 0, "delete", false, 1, time.Second, time.Second},
+		{"p/t", 0, "restore", false, 1, 2 * time.Second, 2 * time.Second},
+		{"p/t", 0, "delete", false, 1, 3 * time.Second, 3 * time.Second},
+		{"p/t", 0, "delete", true, 1, time.Millisecond, time.Millisecond},
+	}
+	if got := r.Recoveries(); !slices.Equal(got, want) {
+		t.Errorf("recoveries %+v\nexpected %+v", got, want)
+	}
+	var text strings.Builder
+	if err := Terminal(&text, r, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"delete           all tables", "delete, nudged   p/t"} {
+		if !strings.Contains(text.String(), part) {
+			t.Errorf("the terminal does not say %q:\n%s", part, text.String())
+		}
 	}
 }

@@ -83,7 +83,7 @@ func everything(t *testing.T) *Report {
 	c.Expected = Expected{Outcome: Denied, Code: 403, Reason: "Forbidden", Message: "no", FailedOpen: true, Attempted: ">=1", Received: "0"}
 	c.Results[0] = Result{Run: 0, Status: Flaky, Rule: "host-network", Expected: &Expected{Outcome: Rejected},
 		Observed:  Observed{Outcome: Altered, Code: 422, Reason: "Invalid", Message: "m", FailedOpen: true, Digest: "ab"},
-		Attempted: -1, Received: -1, Latency: 1000, Recovery: 2000, Held: 3000, Tries: 3, Quarantined: true, Why: "w", Patch: "[]",
+		Attempted: -1, Received: -1, Latency: 1000, Recovery: 2000, Nudged: 1000, Held: 3000, Tries: 3, Quarantined: true, Why: "w", Patch: "[]",
 		Review: "{}", Timeline: []Moment{{At: 5, What: "fault", Outcome: Failed, Step: "during", Rule: "host-network", Expected: Rejected, Message: "m", Recovery: 9, Held: 8, Why: "w"}}, Artefacts: []string{"a"}, Rerun: "make"}
 	r.Judge()
 	return r

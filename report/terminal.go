@@ -208,7 +208,7 @@ func (t *terminal) times(of string, all []Recovery) {
 	tw := t.newTable()
 	tw.AppendHeader(pretty.Row{of, "run", "table", "cases", "median", "max"})
 	for _, x := range all {
-		tw.AppendRow(pretty.Row{printable(x.Kind), printable(t.r.Runs[x.Run].ID), printable(x.Table), thousands(x.Cases), short(x.Median), short(x.Max)})
+		tw.AppendRow(pretty.Row{printable(x.What()), printable(t.r.Runs[x.Run].ID), printable(x.Where()), thousands(x.Cases), short(x.Median), short(x.Max)})
 	}
 	columns := []pretty.ColumnConfig{{Number: 2, Hidden: len(t.r.Runs) == 1}}
 	for i := 4; i <= 6; i++ {

@@ -11,12 +11,12 @@ import (
 
 // SchemaVersion is what this package writes into [Report.Schema]. The part before the dot changes when old readers
 // would misunderstand; the part after it when something is added. Every v1.x up to this one can be read.
-const SchemaVersion = schemaPrefix + "1.3"
+const SchemaVersion = schemaPrefix + "1.4"
 
 const (
 	schemaPrefix = "outrigger.dev/report/v"
 	schemaMajor  = 1
-	schemaMinor  = 3
+	schemaMinor  = 4
 )
 
 // An Outcome is what became of a pod, as a table expects it or as it was observed.
@@ -285,6 +285,7 @@ type Result struct {
 	Received    int           `json:"received,omitempty" jsonschema:"minimum=-1" jsonschema_description:"How often the tap saw the call; -1 when there is no tap."`
 	Latency     time.Duration `json:"latencyNanos,omitempty" jsonschema:"minimum=0" jsonschema_description:"Of the creation as the client saw it, in nanoseconds, rounded to microseconds; with several tries the longest."`
 	Recovery    time.Duration `json:"recoveryNanos,omitempty" jsonschema:"minimum=0" jsonschema_description:"Scenarios: from the cure to the first creation that went well."`
+	Nudged      time.Duration `json:"nudgedNanos,omitempty" jsonschema:"minimum=0" jsonschema_description:"Scenarios: from the cure to the pod of a controller that was nudged, where one was; with several tries the longest (since 1.4)."`
 	Held        time.Duration `json:"heldNanos,omitempty" jsonschema:"minimum=0" jsonschema_description:"Scenarios: from asking for a change until it held for every client that created pods meanwhile; with several tries the longest."`
 	Tries       int           `json:"tries,omitempty" jsonschema:"minimum=0" jsonschema_description:"How often the case was tried; absent means once."`
 	Quarantined bool          `json:"quarantined,omitempty" jsonschema_description:"The result does not count: an entry of the quarantine matches the case."`

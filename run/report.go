@@ -230,7 +230,7 @@ func Result(j *probe.Judgement) report.CaseResult {
 			Outcome: report.Outcome(j.Observed), Code: int(j.Code), Reason: j.Reason, Message: j.Message, FailedOpen: j.FailedOpen,
 			Digest: j.Digest,
 		},
-		Attempted: j.Attempted, Received: j.Received, Latency: j.Latency, Recovery: j.Recovery, Held: j.Held, Timeline: timeline(j),
+		Attempted: j.Attempted, Received: j.Received, Latency: j.Latency, Recovery: j.Recovery, Nudged: j.Nudged, Held: j.Held, Timeline: timeline(j),
 	}
 	switch {
 	case j.NotRun != "":
