@@ -61,30 +61,6 @@ type FollowUp struct {
 // Facts are what is true of a run whatever the case: rules may name them under `given`, tables under `needs`.
 type Facts = table.Facts
 
-// What a lane can have, and a table, a dimension's value or a scenario can need.
-const (
-	FeatureDefaulting  = "defaulting"  // the API server fills in defaults
-	FeatureValidation  = "validation"  // the API server validates objects (422)
-	FeatureEquivalence = "equivalence" // matchPolicy Equivalent has other versions to convert to
-	FeatureAdmission   = "plugins"     // the API server's other admission plugins: ServiceAccount, quota, Pod Security
-	FeatureControllers = "controllers" // workload controllers create pods
-	FeatureServices    = "services"    // a webhook can be reached by a Service
-	FeatureNodes       = "nodes"       // pods start
-	FeatureDryRun      = "dry-run"     // dryRun=All is honoured
-	FeatureBackends    = "backends"    // the tap can stand behind a Service
-	FeatureAddresses   = "addresses"   // the tap can listen at other addresses than its own
-	FeaturePort443     = "port-443"    // ... and at port 443 of them
-	// FeatureClusterAuthority is that the cluster's own authority can issue the tap's certificate.
-	FeatureClusterAuthority = "cluster-authority"
-	// FeatureUnchecked: a webhook configuration may be in force that the API server would refuse today, as one that was made
-	// when it did not.
-	FeatureUnchecked = "unchecked-configurations"
-	// FeatureLong: there is time to wait for the back-off of controllers. The kind lane has it where it is asked for (LONG=1),
-	// the others always.
-	FeatureLong     = "long"
-	FeatureRotation = "rotation" // the tap's certificate can be rotated, its authority's successor being known
-)
-
 // An Arrangement is what must hold in the cluster while a group of cases runs.
 type Arrangement struct {
 	Name       string                                                    // for messages and progress

@@ -23,7 +23,7 @@ import (
 
 func listCommand() *cobra.Command {
 	var o run.Options
-	var catalogue bool
+	var catalogue, byTable bool
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "Print the ID of every case, one a line, without running any",
@@ -45,6 +45,9 @@ func listCommand() *cobra.Command {
 					proofs = nil
 				}
 				return listCatalogue(c.OutOrStdout(), tables, proofs)
+			}
+			if byTable {
+				return listTables(c.OutOrStdout(), &o, tables, selects)
 			}
 			facts, err := o.Facts()
 			if err != nil {
@@ -87,7 +90,9 @@ func listCommand() *cobra.Command {
 	c.Flags().BoolVar(&o.Full, "full", false, "kind: every case")
 	c.Flags().BoolVar(&o.Long, "long", false, "kind: too the tables that wait for the back-off of controllers, and the proofs that take long")
 	c.Flags().StringVar(&o.Kubernetes, "k8s-version", "", "of this version of Kubernetes: it is refused where the lane cannot have it")
+	c.Flags().BoolVar(&byTable, "tables", false, "instead: every table, how many of its cases each lane can run, and what the others would need of it")
 	c.Flags().BoolVar(&catalogue, "catalogue", false, "instead: every row of the failure catalogue, and which rules and proofs answer it")
+	c.MarkFlagsMutuallyExclusive("catalogue", "tables")
 	return c
 }
 
