@@ -112,6 +112,26 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+// Where no container engine can be had the kind lane says so, and that it is the infrastructure's fault and not the target's.
+func TestNoContainerEngine(t *testing.T) {
+	tap := filepath.Join(programs, "outrigger") // never started
+	for name, env := range map[string]string{
+		"none is installed":  "PATH=" + t.TempDir(),
+		"it does not answer": "DOCKER_HOST=unix://" + filepath.Join(t.TempDir(), "nobody.sock"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			temp := t.TempDir()
+			c := outrigger(t, t.Context(), temp, "run", "--lane", "kind", "--tap", tap, "--artifacts", filepath.Join(temp, "artifacts"))
+			c.Env = append(c.Env, env)
+			out, err := c.CombinedOutput()
+			if code := exitOf(t, err); code != 3 || !strings.Contains(string(out), "hack/container-engine.sh") {
+				t.Errorf("exit %d, want 3, and what to do about it in\n%.2000s", code, out)
+			}
+			nothingLeft(t, temp)
+		})
+	}
+}
+
 // nothingLeft fails where a process, or the folder of a run, is left of what ran with this folder for its temporary files.
 func nothingLeft(t *testing.T, temp string) {
 	t.Helper()

@@ -28,6 +28,8 @@ func TestAdvised(t *testing.T) {
 		{failed("write /var/lib/docker/tmp: no space left on device"), "docker system df"},
 		{errors.New(`node(s) already exist for a cluster with the name "x"`), "kind delete cluster"},
 		{failed("Error response from daemon: manifest for kindest/node:v9.9.9 not found: manifest unknown"), "K8S_VERSION= another version"},
+		{failed("docker: Error response from daemon: pull access denied for nobody/node, repository does not exist or may require 'docker login'"), "are you logged in"},
+		{errors.New(`failed to pull image "kindest/node:v1.37.2": command "docker pull kindest/node:v1.37.2" failed with error: exit status 1`), "NODE_IMAGE= names another"},
 		{failed("something else"), "something else"},
 		{errors.New("nothing to add"), "nothing to add"},
 	} {
