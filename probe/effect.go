@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -35,6 +36,9 @@ func effectOf(call *tap.Call) (e *effect, fault string) {
 	decoded, err := jsonpatch.DecodePatch(patch)
 	if err != nil {
 		return nil, fmt.Sprintf("the patch cannot be decoded: %v", err)
+	}
+	if object := bytes.TrimSpace(asked.Request.Object); len(object) == 0 || bytes.Equal(object, []byte("null")) {
+		return nil, "" // a deletion has no object, and the library would fall over it
 	}
 	patched, err := decoded.Apply(asked.Request.Object)
 	if err != nil {

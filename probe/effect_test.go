@@ -182,3 +182,14 @@ func BenchmarkEffect(b *testing.B) {
 		}
 	})
 }
+
+// A deletion has no object, and a target may answer it with a patch all the same.
+func TestPatchOfNothing(t *testing.T) {
+	for _, object := range []string{"null", " null ", "{}"} {
+		c := call(object, `[{"op":"add","path":"/metadata","value":{}}]`)
+		e, fault := effectOf(&c)
+		if fault != "" || (e == nil) != (object != "{}") {
+			t.Errorf("object %s: effect %v, fault %q", object, e, fault)
+		}
+	}
+}

@@ -46,7 +46,7 @@ const collectTimeout = 10 * time.Second
 // keep gives the keeper what is known of a case that does not hold. Call it before the observation's Cleanup.
 func (r *Runner) keep(ctx context.Context, e *Evidence) {
 	j := e.Judgement
-	if r.Keeper == nil || j.Holds() || ctx.Err() != nil && !Timeout(context.Cause(ctx)) || !r.Keeper.Wants(j) {
+	if r.Keeper == nil || j == nil || j.Holds() || ctx.Err() != nil && !Timeout(context.Cause(ctx)) || !r.Keeper.Wants(j) {
 		return
 	}
 	if c, ok := r.Lane.(Collector); ok {

@@ -139,7 +139,11 @@ func (j *Judgement) against(then *table.Then, o *Observation) {
 	if o.Refused == nil {
 		j.Why = append(j.Why, missing(map[string]any(then.Object), o.Object, "")...)
 	}
-	if o.Pod == nil || then.Pod == nil && then.Order == nil && then.Absent == nil {
+	if then.Pod == nil && then.Order == nil && then.Absent == nil {
+		return
+	}
+	if o.Pod == nil {
+		j.fault("expected a pod to look into, there is none")
 		return
 	}
 	for _, what := range podFaults(then, o.Pod) {

@@ -173,6 +173,12 @@ func TestVerdict(t *testing.T) {
 		{"budget held", func(r *Report) {
 			r.Runs[0].Budgets = []Budget{{Quantile: 0.99, Limit: time.Second, Observed: 2 * time.Millisecond}}
 		}, Conformant, 0, ""},
+		{"budget of nothing that ran", func(r *Report) {
+			r.Runs[0].Budgets = []Budget{{Quantile: 0.99, Limit: time.Second}}
+		}, Incomplete, 3, "there is a latency budget of all tables, and no case of it ran"},
+		{"budget of another shard's table", func(r *Report) {
+			r.Runs[0].Budgets, r.Runs[0].Shards = []Budget{{Quantile: 0.99, Limit: time.Second}}, []Shard{{1, 3}}
+		}, Conformant, 0, ""},
 		{"stopped", func(r *Report) {
 			r.Runs[0].Ended, r.Cases[3].Results[0].Status = Interrupted, Fail
 		}, InterruptedRun, 3, "stopped before its end after 226 of 226 cases"},
@@ -186,6 +192,14 @@ func TestVerdict(t *testing.T) {
 				r.Cases[i].Results[0] = Result{Status: NotRun, Why: "the lane has no nodes"}
 			}
 		}, Incomplete, 3, "no case ran"},
+		{"in one of two runs nothing could run", func(r *Report) {
+			second := r.Runs[0]
+			second.ID += "-again"
+			r.Runs = append(r.Runs, second)
+			for i := range r.Cases {
+				r.Cases[i].Results = append(r.Cases[i].Results, Result{Run: 1, Status: NotRun, Why: "the lane has no nodes"})
+			}
+		}, Incomplete, 3, "-again ran"},
 		{"some could not run", func(r *Report) { r.Cases[0].Results[0] = Result{Status: NotRun, Why: "the lane has no nodes"} },
 			Conformant, 0, "225 cases held, 1 not run (the lane has no nodes)"},
 		{"a shard alone", func(r *Report) { r.Runs[0].Shards = []Shard{{1, 3}} }, Conformant, 0, ""},

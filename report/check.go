@@ -69,6 +69,10 @@ func (r *Report) Check() error {
 			return fmt.Errorf("case %s: %w", c.ID, err)
 		}
 	}
+	if own := r.judgement(); own.Exit != r.Verdict.Exit {
+		return fmt.Errorf("its verdict is %s (exit %d), and what it holds makes it %s (exit %d: %s)",
+			r.Verdict.Conclusion, r.Verdict.Exit, own.Conclusion, own.Exit, own.Because)
+	}
 	return nil
 }
 

@@ -225,7 +225,9 @@ func (m *markdown) picture(r *Report, t *Table) {
 		if folded := len(t.Dimensions) - len(rows) - len(cols); folded > 0 {
 			fmt.Fprintf(b, "Folded over %s. ", plural(folded, "other dimension"))
 		}
-		b.WriteString("● all injected, · none, ◐ depends on the rest, ○ refused, ✗ disagrees with the table, – not run.\n\n|")
+		tt := &terminal{gl: unicodeGlyphs}
+		tt.gl.notRun = "–"
+		b.WriteString(tt.gl.legend(g, ", ") + ".\n\n|")
 		for _, d := range rows {
 			b.WriteString(" " + mdText(t.Dimensions[d].Name) + " |")
 		}
@@ -233,8 +235,6 @@ func (m *markdown) picture(r *Report, t *Table) {
 			b.WriteString(" " + mdText(strings.Join(l, ", ")) + " |")
 		}
 		b.WriteString("\n|" + strings.Repeat("---|", len(rows)) + strings.Repeat(":-:|", len(g.colLabels)) + "\n")
-		tt := &terminal{gl: unicodeGlyphs}
-		tt.gl.notRun = "–"
 		for i, l := range g.rowLabels {
 			b.WriteString("|")
 			for _, v := range l {

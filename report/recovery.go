@@ -77,16 +77,18 @@ func (r *Report) timesBy(dimensions []string, of func(*Result) (own, nudged time
 			if d := slices.IndexFunc(t.Dimensions, func(d Dimension) bool { return slices.Contains(dimensions, d.Name) }); d >= 0 {
 				kind = t.Dimensions[d].Values[c.Values[d]]
 			}
-			own, nudged := of(res)
-			for nudged, took := range map[bool]time.Duration{false: own, true: nudged} {
+			note := func(took time.Duration, nudged bool) {
 				if took == 0 {
-					continue
+					return
 				}
 				for _, table := range []string{"", c.Table} {
 					by := cause{table, res.Run, kind, nudged}
 					times[by] = append(times[by], took)
 				}
 			}
+			own, nudged := of(res)
+			note(own, false)
+			note(nudged, true)
 		}
 	}
 	var all, each []Recovery // over all tables; of each

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -41,11 +42,11 @@ func ASCIIFor(getenv func(string) string) bool {
 }
 
 // glyphs are the marks of a picture's cells.
-type glyphs struct{ injected, none, some, wrong, other, notRun, times, dash string }
+type glyphs struct{ injected, none, some, wrong, other, unjudged, notRun, times, dash string }
 
 var (
-	unicodeGlyphs = glyphs{"●", "·", "◐", "✗", "○", "-", "×", "–"}
-	asciiGlyphs   = glyphs{"#", ".", "+", "X", "o", "-", "x", "-"}
+	unicodeGlyphs = glyphs{"●", "·", "◐", "✗", "○", "?", "-", "×", "–"}
+	asciiGlyphs   = glyphs{"#", ".", "+", "X", "o", "?", "-", "x", "-"}
 )
 
 type terminal struct {
@@ -288,15 +289,31 @@ func (t *terminal) matrix(tab *Table) {
 		tw.AppendRow(row)
 	}
 	t.line("%s", trimLines(tw.Render()))
-	t.line("%s all injected  %s none  %s depends on the rest  %s refused  %s disagrees with the table  %s not run",
-		t.gl.injected, t.gl.none, t.gl.some, t.gl.other, t.gl.wrong, t.gl.notRun)
+	t.line("%s", t.gl.legend(g, "  "))
 	t.line("")
 }
 
+// legend says what the glyphs of a picture stand for.
+func (gl *glyphs) legend(g *grid, separator string) string {
+	parts := []string{
+		gl.injected + " all injected", gl.none + " none", gl.some + " depends on the rest", gl.other + " refused",
+		gl.wrong + " disagrees with the table", gl.notRun + " not run",
+	}
+	for _, row := range g.cells {
+		if slices.ContainsFunc(row, func(c cell) bool { return c.Error > 0 }) {
+			parts = append(parts, gl.unjudged+" could not be judged")
+			break
+		}
+	}
+	return strings.Join(parts, separator)
+}
+
 func (t *terminal) glyph(c *cell) string {
-	switch bad := c.Fail + c.Flaky + c.Error + c.Quarantined; {
+	switch bad := c.Fail + c.Flaky + c.Quarantined; {
 	case bad > 0:
 		return t.paint(text.FgRed, t.gl.wrong)
+	case c.Error > 0:
+		return t.paint(text.FgRed, t.gl.unjudged)
 	case c.Ran() == 0:
 		return t.gl.notRun
 	case c.outcomes[Injected] == c.Ran():

@@ -34,7 +34,7 @@ const (
 	Unknown   Outcome = ""          // observed only: nothing was observed
 )
 
-// Outcomes are all outcomes in the order in which renderings show them.
+// Outcomes are those of cases, in the order in which renderings show them; steps that change the cluster have others too.
 var Outcomes = []Outcome{Injected, Untouched, Denied, Failed, Rejected, Altered, Unknown}
 
 // A Status is the judgement on one case in one run.
@@ -50,6 +50,9 @@ const (
 
 // Statuses are all statuses, the worst first.
 var Statuses = []Status{Fail, Flaky, Error, NotRun, Pass}
+
+// Ran says whether a result says something about the target.
+func (r *Result) Ran() bool { return r.Status != NotRun && r.Status != Error }
 
 // Bad says whether a status counts against the target or the run.
 func (s Status) Bad() bool { return s == Fail || s == Flaky || s == Error }

@@ -3,7 +3,9 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -82,12 +84,15 @@ func (r *Report) Judge() Verdict {
 // failed in it; then at what was seen to be wrong; then at what was not seen at all.
 func (r *Report) judgement() Verdict {
 	var n Counts
-	perRun := make([]int, len(r.Runs))
+	perRun, ran := make([]int, len(r.Runs)), make([]int, len(r.Runs))
 	for i := range r.Cases {
 		for j := range r.Cases[i].Results {
 			res := &r.Cases[i].Results[j]
 			n.Add(res)
 			perRun[res.Run]++
+			if res.Ran() {
+				ran[res.Run]++
+			}
 		}
 	}
 	v := Verdict{Counts: n}
@@ -125,8 +130,11 @@ func (r *Report) judgement() Verdict {
 		i := r.shortRun(perRun)
 		set(Incomplete, ExitInfrastructure, "the run %s planned %s cases and has results for %s only", r.Runs[i].ID,
 			thousands(r.Runs[i].Planned), thousands(perRun[i]))
-	case n.Ran() == 0:
-		set(Incomplete, ExitInfrastructure, "no case ran")
+	case r.idle(ran) != "":
+		set(Incomplete, ExitInfrastructure, "%s", r.idle(ran))
+	case r.unmeasuredBudget() != nil:
+		b := r.unmeasuredBudget()
+		set(Incomplete, ExitInfrastructure, "there is a latency budget of %s, and no case of it ran", cmp.Or(b.Table, "all tables"))
 	default:
 		set(Conformant, ExitConformant, "%s held", plural(n.Pass, "case"))
 		if n.Quarantined > 0 {
@@ -141,14 +149,13 @@ func (r *Report) judgement() Verdict {
 
 // lacks says for what reason a report is not the whole of what was planned, whatever its verdict; empty where it is.
 func (r *Report) lacks() string {
-	perRun := make([]int, len(r.Runs))
-	ran := 0
+	perRun, ran := make([]int, len(r.Runs)), make([]int, len(r.Runs))
 	for i := range r.Cases {
 		for j := range r.Cases[i].Results {
 			res := &r.Cases[i].Results[j]
 			perRun[res.Run]++
-			if res.Status != NotRun && res.Status != Error {
-				ran++
+			if res.Ran() {
+				ran[res.Run]++
 			}
 		}
 	}
@@ -165,10 +172,31 @@ func (r *Report) lacks() string {
 		return fmt.Sprintf("its run %s planned %s cases and has results for %s only", r.Runs[i].ID,
 			thousands(r.Runs[i].Planned), thousands(perRun[i]))
 	}
-	if ran == 0 {
-		return "no case of it ran"
+	return r.idle(ran)
+}
+
+// idle says that in one of the runs nothing ran, of which each ran so many cases; "" if something did in each.
+func (r *Report) idle(ran []int) string {
+	i := slices.Index(ran, 0)
+	switch {
+	case len(ran) == 0 || i == 0 && len(ran) == 1:
+		return "no case ran"
+	case i >= 0:
+		return fmt.Sprintf("no case of the run %s ran", r.Runs[i].ID)
 	}
 	return ""
+}
+
+// unmeasuredBudget is a budget about nothing that ran: it is not kept. A shard's own report may be about other tables.
+func (r *Report) unmeasuredBudget() *Budget {
+	for i := range r.Runs {
+		for j := range r.Runs[i].Budgets {
+			if b := &r.Runs[i].Budgets[j]; b.Observed == 0 && (r.Merged || len(r.Runs[i].Shards) == 0) {
+				return b
+			}
+		}
+	}
+	return nil
 }
 
 func badSentence(n Counts) string {

@@ -14,8 +14,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
-	"strings"
 	"sync"
+	"syscall"
 
 	"sigs.k8s.io/yaml"
 
@@ -274,7 +274,7 @@ func sweepEvidence(artifacts string) error {
 			}
 		}
 	}
-	if err := os.Remove(dir); err != nil && !strings.Contains(err.Error(), "not empty") {
+	if err := os.Remove(dir); err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
 		return err
 	}
 	return nil

@@ -37,19 +37,23 @@ func (s *Session) Kind() *Kind { return s.kind }
 
 // err says what makes the cases of the run doubtful.
 func (k *Kind) err(ctx context.Context) error {
-	if k == nil || k.Injector == nil || ctx.Err() != nil {
+	if k == nil || ctx.Err() != nil {
 		return nil
 	}
-	return k.Injector.Err(ctx)
+	return k.Cluster.Ended(ctx)
 }
 
-// covering selects of each table the cases among which every combination of three values occurs.
+// covering selects of each table the cases among which every combination of three values occurs that occurs among those
+// that the lane can run. Of the others it selects likewise, so that the report names what is not run.
 func (o *Options) covering(tables []*table.Table) probe.Selects {
+	facts := kindFacts(o)
 	chosen := map[*table.Table]map[int]bool{}
 	for _, t := range tables {
 		chosen[t] = map[int]bool{}
-		for _, c := range cover.Cases(t) {
-			chosen[t][c.Number()] = true
+		for _, runs := range []bool{true, false} {
+			for _, c := range cover.Cases(t, func(c table.Case) bool { return (c.Missing(facts) == "") == runs }) {
+				chosen[t][c.Number()] = true
+			}
 		}
 	}
 	return func(c table.Case) bool {
@@ -91,7 +95,7 @@ func openKind(ctx context.Context, s *Session) (probe.Lane, error) {
 		Config: o.KindConfig, NodeImage: o.NodeImage, Kubernetes: o.Kubernetes, Keep: o.Keep, Reuse: o.Reuse, Progress: o.Progress,
 	}
 	if o.Artifacts != "" {
-		options.Logs = filepath.Join(o.Artifacts, "kind")
+		options.Logs = filepath.Join(o.Artifacts, kindFolder)
 	}
 	start := time.Now()
 	c, err := kind.Create(ctx, options)

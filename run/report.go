@@ -67,7 +67,7 @@ func (s *Session) Finish(ended error) (*report.Report, error) {
 			r.NoEvidence = s.evidence.left
 		}
 		switch {
-		case ended == nil || errors.Is(ended, errFailFast):
+		case ended == nil:
 		case errors.Is(ended, context.Canceled) || errors.Is(ended, ErrInterrupted):
 			r.Ended, r.Problem = report.Interrupted, ended.Error()
 		default:

@@ -306,14 +306,33 @@ func (s *Session) Run(ctx context.Context, observe func(*probe.Judgement)) error
 		stopProgress()
 		err = s.prove(ctx, s.proved)
 	}
-	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errFailFast) {
-		err = errFailFast
+	if errors.Is(context.Cause(ctx), errFailFast) {
+		err = without(err, errFailFast, context.Canceled)
 	}
 	// An instance that died by itself makes whatever was observed of its cases doubtful.
 	return errors.Join(addErr, err, ledger.close(), s.fleet.Err(), doubt, s.evidence.close())
 }
 
+// errFailFast ends a run on purpose. It is no error of the run's.
 var errFailFast = errors.New("stopped at the first case that does not hold (--fail-fast)")
+
+// without is what is left of an error, of errors joined or wrapped together too, without those that come of these.
+func without(err error, these ...error) error {
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		var rest []error
+		for _, e := range several.Unwrap() {
+			rest = append(rest, without(e, these...))
+		}
+		return errors.Join(rest...)
+	}
+	if inner := errors.Unwrap(err); inner != nil && without(inner, these...) == nil {
+		return nil
+	}
+	if slices.ContainsFunc(these, func(e error) bool { return err == e }) {
+		return nil
+	}
+	return err
+}
 
 func (s *Session) phase(name string, f func() error) error {
 	start := time.Now()

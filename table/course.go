@@ -206,6 +206,9 @@ func (t *Table) checkCourse() error {
 	if t.View.Step != "" && t.StepNumber(t.View.Step) == 0 {
 		return fail(0, "view: the course has no step %q%s", t.View.Step, didYouMean(string(t.View.Step), names))
 	}
+	if shown := t.Shown(); shown > 0 && t.Course[shown-1].Does == Changes {
+		return fail(0, "view: step %q is a %s: a step that shows what becomes of a pod stands for the case", names[shown-1], Changes)
+	}
 	if t.Alone && len(t.Course) == 0 {
 		return fail(0, "alone is of a course, and the table has none")
 	}

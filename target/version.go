@@ -46,18 +46,18 @@ func (f *Fleet) Version(ctx context.Context) (string, error) {
 	if code := process.ExitCode(); code != 0 {
 		return "", fmt.Errorf("asking target %s for its version: %w", f.target.Name, endOf(process))
 	}
-	line, _, _ := strings.Cut(strings.TrimSpace(out.String()), "\n")
+	line, _, _ := strings.Cut(strings.TrimSpace(out.kept.String()), "\n")
 	return strings.TrimSpace(line), nil
 }
 
 // firstBytes keeps the first limit bytes of what is written to it.
 type firstBytes struct {
 	limit int
-	bytes.Buffer
+	kept  bytes.Buffer // not embedded: io.Copy would take its ReadFrom, which knows no limit
 }
 
 func (b *firstBytes) Write(p []byte) (int, error) {
-	_, _ = b.Buffer.Write(p[:min(len(p), b.limit-b.Len())])
+	_, _ = b.kept.Write(p[:min(len(p), b.limit-b.kept.Len())])
 	return len(p), nil
 }
 

@@ -31,6 +31,7 @@ type trail struct {
 	mu      sync.Mutex
 	pods    []admission
 	refused int           // how often a controller was refused one
+	refusal *auditEvent   // the last time
 	news    chan struct{} // closed at the next of either
 }
 
@@ -49,6 +50,7 @@ func (t *trail) add(e *auditEvent) {
 		t.pods = append(t.pods, admission{e, time.Now()})
 	} else {
 		t.refused++
+		t.refusal = e
 	}
 	close(t.news)
 	t.news = make(chan struct{})
@@ -64,11 +66,11 @@ func (t *trail) pod(n int) (a admission, found bool, news <-chan struct{}) {
 	return admission{}, false, t.news
 }
 
-// refusals is how many there were; until there are others, news is not closed.
-func (t *trail) refusals() (n int, news <-chan struct{}) {
+// refusals is how many there were, and the last of them; until there are others, news is not closed.
+func (t *trail) refusals() (n int, last *auditEvent, news <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.refused, t.news
+	return t.refused, t.refusal, t.news
 }
 
 func (t *trail) len() int {
@@ -211,16 +213,17 @@ func (l *Lane) awaitPod(ctx context.Context, f *probe.FollowUp, n int) (*probe.O
 	}
 }
 
-// awaitRefusals waits until controllers have been refused the key's pod so often. What is observed is a refusal.
+// awaitRefusals waits until controllers have been refused the key's pod so often. What is observed is the last refusal.
 func (l *Lane) awaitRefusals(ctx context.Context, f *probe.FollowUp) (*probe.Observation, error) {
 	trail := l.cluster.Audit.trail(f.Key)
 	if trail == nil {
 		return &probe.Observation{Lacking: "there is no workload that could be refused its pod"}, nil
 	}
 	for {
-		n, news := trail.refusals()
+		n, last, news := trail.refusals()
 		if n >= f.Refusals {
-			return &probe.Observation{Refused: f.Refused, Events: l.events.seen(f.Key)}, nil
+			_, refused, err := last.outcome()
+			return &probe.Observation{Refused: refused, Events: l.events.seen(f.Key)}, err
 		}
 		if lacking, err := l.more(ctx, news); lacking != "" || err != nil {
 			return &probe.Observation{Lacking: fmt.Sprintf("its controller was refused %d times, not %d: %s", n, f.Refusals, lacking)}, err

@@ -281,18 +281,23 @@ func (i *Injector) Changes() (n int, all, longest time.Duration) {
 	return i.changes, i.changing, i.longest
 }
 
-// Err says which of the injector's containers have ended by themselves: whatever cases saw of them is doubtful.
-func (i *Injector) Err(ctx context.Context) error {
-	list, err := i.cluster.client.CoreV1().Pods(deploy.DefaultNamespace).List(ctx, metav1.ListOptions{LabelSelector: deploy.Label + "=" + deploy.LabelValue})
-	if err != nil {
-		return fmt.Errorf("look at the injector's pods: %w", err)
-	}
+// Ended says which containers of the injector and of the tap have ended by themselves: whatever cases saw of them is
+// doubtful. Of an injector that is not ours nobody knows.
+func (c *Cluster) Ended(ctx context.Context) error {
 	var errs []error
-	for _, pod := range list.Items {
-		for _, s := range pod.Status.ContainerStatuses {
-			if s.RestartCount > 0 && s.LastTerminationState.Terminated != nil {
-				t := s.LastTerminationState.Terminated
-				errs = append(errs, fmt.Errorf("the injector's pod %s has ended %d times by itself, last with code %d (%s)", pod.Name, s.RestartCount, t.ExitCode, t.Reason))
+	for _, of := range []struct{ what, namespace, selector string }{
+		{"injector", deploy.DefaultNamespace, deploy.Label + "=" + deploy.LabelValue}, {"tap", TapNamespace, ""},
+	} {
+		list, err := c.client.CoreV1().Pods(of.namespace).List(ctx, metav1.ListOptions{LabelSelector: of.selector})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("look at the %s's pods: %w", of.what, err))
+			continue
+		}
+		for _, pod := range list.Items {
+			for _, s := range pod.Status.ContainerStatuses {
+				if t := s.LastTerminationState.Terminated; s.RestartCount > 0 && t != nil {
+					errs = append(errs, fmt.Errorf("the %s's pod %s has ended %d times by itself, last with code %d (%s)", of.what, pod.Name, s.RestartCount, t.ExitCode, t.Reason))
+				}
 			}
 		}
 	}

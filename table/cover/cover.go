@@ -18,10 +18,11 @@ import (
 // three (Kuhn, Wallace, Gallo: Software Fault Interactions, 2004).
 const Strength = 3
 
-// Cases selects of a table: every case of its picture (the full product of the dimensions that its view names, with
-// each other dimension at its first value, which is the neutral one), and with them as few more as it takes for every
-// combination of Strength values that the exclusions leave to occur. They are in the order of the full product.
-func Cases(t *table.Table) []table.Case {
+// Cases selects of a table's cases for which among is true (nil: of all): every case of its picture (the full product of the
+// dimensions that its view names, with each other dimension at its first value, which is the neutral one), and with them as
+// few more as it takes for every combination of Strength values that occurs among them to occur. They are in the order of
+// the full product.
+func Cases(t *table.Table, among func(table.Case) bool) []table.Case {
 	var all []table.Case
 	var rows [][]int
 	var picture []int
@@ -32,6 +33,9 @@ func Cases(t *table.Table) []table.Case {
 		seen[d] = slices.Contains(t.View.Rows, dimension.Name) || slices.Contains(t.View.Columns, dimension.Name)
 	}
 	for c := range t.Cases() {
+		if among != nil && !among(c) {
+			continue
+		}
 		row, neutral := make([]int, len(sizes)), true
 		for d := range row {
 			row[d] = c.Index(d)
