@@ -78,7 +78,7 @@ func Listen(authority *pki.Authority) (*Server, error) {
 
 // Answering is where a webhook answers every review with this JSON patch (RFC 6902). The same patch asked for again is
 // the same upstream.
-func (s *Server) Answering(patch json.RawMessage) (*tap.Upstream, error) {
+func (s *Server) Answering(_ context.Context, patch json.RawMessage) (*tap.Upstream, error) {
 	var operations []any
 	if err := json.Unmarshal(patch, &operations); err != nil {
 		return nil, fmt.Errorf("making a mutator: its patch is no list of operations: %w", err)

@@ -32,18 +32,18 @@ func TestAnswers(t *testing.T) {
 		}
 	})
 	const label = `[{"op":"add","path":"/metadata/labels/a","value":"b"}]`
-	up, err := s.Answering(json.RawMessage(label))
+	up, err := s.Answering(t.Context(), json.RawMessage(label))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := s.Answering(json.RawMessage(label)); err != nil || again != up {
+	if again, err := s.Answering(t.Context(), json.RawMessage(label)); err != nil || again != up {
 		t.Errorf("the same patch again: %v, another upstream: %v", err, again != up)
 	}
-	nothing, err := s.Answering(json.RawMessage(`[]`))
+	nothing, err := s.Answering(t.Context(), json.RawMessage(`[]`))
 	if err != nil || nothing == up {
 		t.Fatalf("another patch: %v, the same upstream: %v", err, nothing == up)
 	}
-	if _, err := s.Answering(json.RawMessage(`{}`)); err == nil {
+	if _, err := s.Answering(t.Context(), json.RawMessage(`{}`)); err == nil {
 		t.Error("a patch that is no list was taken")
 	}
 

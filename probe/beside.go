@@ -27,14 +27,16 @@ type beside struct {
 // A client creates one pod after the other, and holds each against the states before and after the change.
 type client struct {
 	scenario *scenario
-	states   [2]*state // before, after
-	first    chan struct{}
+	states   [2]*state     // before, after
+	first    chan struct{} // closed by ready: once there is a first pod, or there never will be
+	ready    func()
 	replicas bool // the settings change under an injector that may have replicas: one has them sooner than the other
 	pods     int
 	each     [2]int        // of the pods, how many were as one state has it and not as the other
 	held     time.Duration // from the change until a creation that was as after it was answered
 	last     bool          // the last of them, begun when the change had arrived, was as it must be
 	why      []string
+	err      error // why nothing can be said about it
 }
 
 // state is what a creation is held against.
@@ -55,7 +57,8 @@ func (r *Runner) create(ctx context.Context, k int, scenarios []*scenario) (*bes
 			continue
 		}
 		for n := range t.Course[k].Clients {
-			c := &client{scenario: s, first: make(chan struct{})}
+			first := make(chan struct{})
+			c := &client{scenario: s, first: first, ready: sync.OnceFunc(func() { close(first) })}
 			b.clients = append(b.clients, c)
 			for i, step := range []int{before, after} {
 				p := *s.planned.Course[step-1]
@@ -82,7 +85,14 @@ func (r *Runner) create(ctx context.Context, k int, scenarios []*scenario) (*bes
 	}
 	for _, c := range b.clients {
 		if c.scenario.notRun == "" {
-			group.Go(func() error { return r.creates(ctx, b, c) })
+			group.Go(func() error {
+				defer c.ready() // nobody waits for one that cannot go on
+				err := r.creates(ctx, b, c)
+				if err != nil && ctx.Err() == nil {
+					c.err, err = err, nil // it breaks its own case, and no other
+				}
+				return err
+			})
 		}
 	}
 	for _, c := range b.clients {
@@ -140,6 +150,9 @@ func (b *beside) end(refused bool) (map[*scenario]*Beside, error) {
 			all[c.scenario] = sum
 		}
 		sum.add(c, refused)
+		if c.err != nil && c.scenario.err == nil {
+			c.scenario.err = fmt.Errorf("create pods beside a change: %w", c.err)
+		}
 	}
 	return all, b.stop()
 }
@@ -148,10 +161,9 @@ func (b *beside) end(refused bool) (map[*scenario]*Beside, error) {
 func (r *Runner) creates(ctx context.Context, b *beside, c *client) error {
 	key := c.states[0].try.planned.Key
 	defer func() { _, _ = r.Tap.Take(context.WithoutCancel(ctx), key) }()
-	if err := r.expect(c.states[0].try); err != nil {
+	if err := r.expect(ctx, c.states[0].try); err != nil {
 		return err
 	}
-	var once sync.Once
 	for done := false; !done; {
 		done = b.arrived.Load()
 		asked := b.asked.Load()
@@ -167,7 +179,7 @@ func (r *Runner) creates(ctx context.Context, b *beside, c *client) error {
 		if err := r.creation(ctx, b, c, at, done); err != nil {
 			return err
 		}
-		once.Do(func() { close(c.first) })
+		c.ready()
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -121,6 +122,8 @@ func changed(t *testing.T, states ...string) *Judgement {
 			return &Observation{Pod: at.Object.(*corev1.Pod)}, nil
 		case "closed":
 			return &Observation{Refused: refused(403, "Forbidden", "closed")}, nil
+		case "lost":
+			return nil, errors.New("the connection is lost")
 		}
 		return &Observation{Refused: refused(500, "InternalError", state)}, nil
 	}
@@ -169,5 +172,13 @@ func TestBesideAChange(t *testing.T) {
 				t.Errorf("why: %q, want %q", why, c.why)
 			}
 		})
+	}
+}
+
+// A client that cannot go on breaks its own case, not the run.
+func TestBesideAChangeAClientIsLost(t *testing.T) {
+	j := changed(t, "open", "open", "open", "open", "lost", "closed")
+	if j.Err == nil || !strings.Contains(j.Err.Error(), "the connection is lost") {
+		t.Errorf("error %v; why %v", j.Err, j.Why)
 	}
 }

@@ -117,8 +117,8 @@ type toldTap struct {
 	calls []tap.Call
 }
 
-func (toldTap) ExpectFault(string, *tap.Upstream, *tap.Fault) error { return nil }
-func (t toldTap) Take(context.Context, string) ([]tap.Call, error)  { return t.calls, nil }
+func (toldTap) ExpectFault(context.Context, string, *tap.Upstream, *tap.Fault) error { return nil }
+func (t toldTap) Take(context.Context, string) ([]tap.Call, error)                   { return t.calls, nil }
 
 // nothingSeen is a lane that answers every attempt at once.
 type nothingSeen struct{ Lane }

@@ -74,7 +74,7 @@ func (r *Runner) runCourse(ctx context.Context, a *PlannedArrangement, judged fu
 				return fmt.Errorf("change the settings for %s: %w", stage.Name, errors.Join(err, clients.stop()))
 			}
 		}
-		next, err := r.complete(stage)
+		next, err := r.complete(ctx, stage)
 		if err != nil {
 			return fmt.Errorf("arrange %s: %w", stage.Name, errors.Join(err, clients.stop()))
 		}
@@ -228,7 +228,7 @@ func (r *Runner) request(ctx context.Context, s *scenario, t try, step *table.St
 	t.attempt.Keep, t.attempt.DryRun = true, false
 	m := &made{try: t}
 	s.made[step.Name] = m
-	if err := r.expect(t); err != nil {
+	if err := r.expect(ctx, t); err != nil {
 		return nil, nil, err
 	}
 	o, err := r.Lane.Probe(ctx, t.attempt)

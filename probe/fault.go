@@ -138,26 +138,26 @@ func (w Wire) listener() string {
 }
 
 // url is where the API server calls webhook under the arrangement.
-func (r *Runner) url(a *PlannedArrangement, webhook string) (string, error) {
+func (r *Runner) url(ctx context.Context, a *PlannedArrangement, webhook string) (string, error) {
 	fault := a.faultOf(webhook)
 	if fault == nil {
 		return r.Tap.URL(webhook), nil
 	}
-	return r.Tap.FaultURL(fault, webhook)
+	return r.Tap.FaultURL(ctx, fault, webhook)
 }
 
 // expect has the tap route and break the calls of the case: to the target's instance, or, where the harness answers
 // itself, to the mutator.
-func (r *Runner) expect(t try) error {
-	rest, routes, err := r.routes(t)
+func (r *Runner) expect(ctx context.Context, t try) error {
+	rest, routes, err := r.routes(ctx, t)
 	if err != nil {
 		return err
 	}
-	if err := r.Tap.ExpectFault(t.planned.Key, rest.Upstream, rest.Fault); err != nil {
+	if err := r.Tap.ExpectFault(ctx, t.planned.Key, rest.Upstream, rest.Fault); err != nil {
 		return err
 	}
 	for name, to := range routes {
-		if err := r.Tap.Route(t.planned.Key, name, to.Upstream, to.Fault); err != nil {
+		if err := r.Tap.Route(ctx, t.planned.Key, name, to.Upstream, to.Fault); err != nil {
 			return err
 		}
 	}
@@ -166,7 +166,7 @@ func (r *Runner) expect(t try) error {
 
 // retake takes the calls of a case that is expected so far, and goes on expecting them as its wire has it now.
 func (r *Runner) retake(ctx context.Context, t try) ([]tap.Call, error) {
-	rest, routes, err := r.routes(t)
+	rest, routes, err := r.routes(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (r *Runner) retake(ctx context.Context, t try) ([]tap.Call, error) {
 }
 
 // routes says where the calls of the case go: those of some webhooks, and the rest.
-func (r *Runner) routes(t try) (rest tap.Routed, routes map[string]tap.Routed, err error) {
+func (r *Runner) routes(ctx context.Context, t try) (rest tap.Routed, routes map[string]tap.Routed, err error) {
 	w := t.planned.Wire
 	fault := func(webhook string) *tap.Fault {
 		if slices.Contains(w.Only, webhook) {
@@ -191,7 +191,7 @@ func (r *Runner) routes(t try) (rest tap.Routed, routes map[string]tap.Routed, e
 		routes[name] = tap.Routed{Upstream: t.up, Fault: w.Fault}
 	}
 	for name, patch := range t.planned.Mutators {
-		up, err := r.Mutators.Answering(patch)
+		up, err := r.Mutators.Answering(ctx, patch)
 		if err != nil {
 			return rest, nil, fmt.Errorf("mutator %s: %w", name, err)
 		}

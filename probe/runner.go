@@ -40,16 +40,16 @@ type Single interface {
 // Answerer gives the runner the webhooks that are not the target's.
 type Answerer interface {
 	// Answering is where a webhook answers every review with this JSON patch.
-	Answering(patch json.RawMessage) (*tap.Upstream, error)
+	Answering(ctx context.Context, patch json.RawMessage) (*tap.Upstream, error)
 }
 
 // A Tap records what the API server calls: one of this process ([Here]), or one that runs in the cluster. What its methods
 // do, package tap says.
 type Tap interface {
 	URL(webhook string) string
-	FaultURL(f *tap.Fault, webhook string) (string, error)
-	ExpectFault(key string, up *tap.Upstream, fault *tap.Fault) error
-	Route(key, webhook string, up *tap.Upstream, fault *tap.Fault) error
+	FaultURL(ctx context.Context, f *tap.Fault, webhook string) (string, error)
+	ExpectFault(ctx context.Context, key string, up *tap.Upstream, fault *tap.Fault) error
+	Route(ctx context.Context, key, webhook string, up *tap.Upstream, fault *tap.Fault) error
 	// Take fails where the records cannot be had: nothing can be said about the case then.
 	Take(ctx context.Context, key string) ([]tap.Call, error)
 	Retake(ctx context.Context, key string, rest tap.Routed, routes map[string]tap.Routed) ([]tap.Call, error)
@@ -64,6 +64,18 @@ type Rotates interface {
 func Here(t *tap.Tap) Tap { return here{t} }
 
 type here struct{ *tap.Tap }
+
+func (h here) FaultURL(_ context.Context, f *tap.Fault, webhook string) (string, error) {
+	return h.Tap.FaultURL(f, webhook)
+}
+
+func (h here) ExpectFault(_ context.Context, key string, up *tap.Upstream, fault *tap.Fault) error {
+	return h.Tap.ExpectFault(key, up, fault)
+}
+
+func (h here) Route(_ context.Context, key, webhook string, up *tap.Upstream, fault *tap.Fault) error {
+	return h.Tap.Route(key, webhook, up, fault)
+}
 
 func (h here) Take(ctx context.Context, key string) ([]tap.Call, error) {
 	return h.Tap.Take(ctx, key), nil
@@ -107,7 +119,7 @@ func (r *Runner) Run(ctx context.Context, plan *Plan, judged func(*Judgement)) e
 			}
 			continue
 		}
-		complete, err := r.complete(a)
+		complete, err := r.complete(ctx, a)
 		if err == nil {
 			err = r.Lane.Arrange(ctx, complete)
 		}
@@ -123,7 +135,7 @@ func (r *Runner) Run(ctx context.Context, plan *Plan, judged func(*Judgement)) e
 
 // complete is the arrangement with every webhook's clientConfig pointing at the tap, but for those that name a Service.
 // Behind that there is the tap as well, or nobody, as the case says.
-func (r *Runner) complete(a *PlannedArrangement) (*Arrangement, error) {
+func (r *Runner) complete(ctx context.Context, a *PlannedArrangement) (*Arrangement, error) {
 	out := &Arrangement{Name: a.Name, Namespaces: a.Namespaces, Services: a.Services}
 	var err error
 	if out.Stored, err = a.stored(); err != nil {
@@ -132,7 +144,7 @@ func (r *Runner) complete(a *PlannedArrangement) (*Arrangement, error) {
 	for _, c := range a.Webhooks {
 		c = c.DeepCopy()
 		for i := range c.Webhooks {
-			if err := r.direct(a, c.Webhooks[i].Name, &c.Webhooks[i].ClientConfig); err != nil {
+			if err := r.direct(ctx, a, c.Webhooks[i].Name, &c.Webhooks[i].ClientConfig); err != nil {
 				return nil, err
 			}
 		}
@@ -141,7 +153,7 @@ func (r *Runner) complete(a *PlannedArrangement) (*Arrangement, error) {
 	for _, c := range a.Validating {
 		c = c.DeepCopy()
 		for i := range c.Webhooks {
-			if err := r.direct(a, c.Webhooks[i].Name, &c.Webhooks[i].ClientConfig); err != nil {
+			if err := r.direct(ctx, a, c.Webhooks[i].Name, &c.Webhooks[i].ClientConfig); err != nil {
 				return nil, err
 			}
 		}
@@ -152,7 +164,7 @@ func (r *Runner) complete(a *PlannedArrangement) (*Arrangement, error) {
 
 // direct points a webhook at the tap, unless it names a Service: the case's own. Of a url that it states, the host alone
 // is put in.
-func (r *Runner) direct(a *PlannedArrangement, webhook string, config *admissionregistrationv1.WebhookClientConfig) error {
+func (r *Runner) direct(ctx context.Context, a *PlannedArrangement, webhook string, config *admissionregistrationv1.WebhookClientConfig) error {
 	trust := a.Wire.Trust
 	if a.Wire.Only != nil && !slices.Contains(a.Wire.Only, webhook) {
 		trust = TrustTap
@@ -169,7 +181,7 @@ func (r *Runner) direct(a *PlannedArrangement, webhook string, config *admission
 	if config.URL != nil {
 		url, err = r.standAt(a, webhook, *config.URL)
 	} else {
-		url, err = r.url(a, webhook)
+		url, err = r.url(ctx, a, webhook)
 	}
 	if err != nil {
 		return err
@@ -286,7 +298,7 @@ func (r *Runner) probe(ctx context.Context, t try) (*Observation, []tap.Call, er
 }
 
 func (r *Runner) once(ctx context.Context, t try) (*Observation, []tap.Call, error) {
-	if err := r.expect(t); err != nil {
+	if err := r.expect(ctx, t); err != nil {
 		_, takeErr := r.Tap.Take(ctx, t.planned.Key)
 		return nil, nil, errors.Join(err, takeErr)
 	}

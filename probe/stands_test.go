@@ -65,7 +65,7 @@ func TestStandBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := r.complete(a)
+	first, err := r.complete(t.Context(), a)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestStandBehind(t *testing.T) {
 	} else {
 		conn.Close()
 	}
-	second, err := r.complete(a)
+	second, err := r.complete(t.Context(), a)
 	if err != nil || !reflect.DeepEqual(first.Behind, second.Behind) {
 		t.Errorf("the second time the tap stands at %v (%v), the first time at %v", second.Behind, err, first.Behind)
 	}
@@ -97,7 +97,7 @@ func TestNobodyStandsBehind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if out, err := r.complete(a); err != nil || len(out.Behind) != 0 {
+		if out, err := r.complete(t.Context(), a); err != nil || len(out.Behind) != 0 {
 			t.Errorf("%s: %v stands behind the Services (%v), want nobody", name, out.Behind, err)
 		}
 	}
@@ -116,7 +116,7 @@ func TestStandBehindRefuses(t *testing.T) {
 			r.Lane = &frontLane{addresses: []string{"127.0.0.1:0"}}
 		}
 		if err == nil {
-			_, err = r.complete(a)
+			_, err = r.complete(t.Context(), a)
 		}
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want an error with %q", tc.name, err, tc.want)
@@ -127,7 +127,7 @@ func TestStandBehindRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Lane = &fakeLane{}
-	if _, err := r.complete(a); err == nil || !strings.Contains(err.Error(), FeatureBackends) {
+	if _, err := r.complete(t.Context(), a); err == nil || !strings.Contains(err.Error(), FeatureBackends) {
 		t.Errorf("in a lane without %s: %v, want an error that names it", FeatureBackends, err)
 	}
 }
@@ -152,7 +152,7 @@ func TestStandAtURL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := r.complete(a)
+		out, err := r.complete(t.Context(), a)
 		if err != nil {
 			t.Fatal(err)
 		}

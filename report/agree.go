@@ -101,8 +101,8 @@ func (a *Agreement) one(r *Report, c *Case) {
 			if first.Status != res.Status {
 				parts = append(parts, fmt.Sprintf("%s in one, %s in the other", first.Status, res.Status))
 			}
-			if d := difference(first, res); d != "" {
-				parts = append(parts, strings.ReplaceAll(strings.ReplaceAll(d, " was ", " is "), ", is ", " in one, in the other "))
+			if d := difference(first, res, betweenColumns); d != "" {
+				parts = append(parts, d)
 			}
 			if len(parts) > 0 {
 				a.Disagreements = append(a.Disagreements, Disagreement{Case: c.ID, Table: c.Table,

@@ -301,9 +301,9 @@ func (c *comparer) results(oldCase, newCase *Case, was, is *Result) {
 		ch.Kind, ch.Sentence = Fixed, "it failed before and passes now"
 	case was.Status != is.Status: // fail and flaky: neither is worse than the other
 		ch.Kind, ch.Sentence = ChangedObservation, strings.TrimSuffix(fmt.Sprintf("the status was %s, is %s; %s",
-			was.Status, is.Status, difference(was, is)), "; ")
-	case difference(was, is) != "":
-		ch.Kind, ch.Sentence = ChangedObservation, difference(was, is)
+			was.Status, is.Status, difference(was, is, sinceBefore)), "; ")
+	case difference(was, is, sinceBefore) != "":
+		ch.Kind, ch.Sentence = ChangedObservation, difference(was, is, sinceBefore)
 	default:
 		c.out.Unchanged++
 		if bad {
@@ -324,19 +324,27 @@ func (c *comparer) sentence(oldCase, newCase *Case, was, is *Result) string {
 		if _, before := oldCase.Expectation(was); before.Outcome != e.Outcome {
 			s += fmt.Sprintf("; the table said %s before", before.Outcome)
 		}
-		if d := difference(was, is); d != "" {
+		if d := difference(was, is, sinceBefore); d != "" {
 			s += "; " + d
 		}
 	}
 	return s
 }
 
+// A between is what two observations that differ are of: a format of what, of the one, and of the other.
+type between string
+
+const (
+	sinceBefore    between = "%s was %s, is %s"
+	betweenColumns between = "%s is %s in one, in the other %s"
+)
+
 // difference says in what two observations differ; empty for nothing. Counts of -1 are not known and differ from none.
-func difference(a, b *Result) string {
+func difference(a, b *Result, of between) string {
 	var parts []string
 	text := func(name, x, y string) {
 		if x != y {
-			parts = append(parts, fmt.Sprintf("%s was %s, is %s", name, orNone(x), orNone(y)))
+			parts = append(parts, fmt.Sprintf(string(of), name, orNone(x), orNone(y)))
 		}
 	}
 	text("the outcome", string(a.Observed.Outcome), string(b.Observed.Outcome))

@@ -118,6 +118,7 @@ func TestBadReports(t *testing.T) {
 		{"an index out of range", swap(`"values":[0,`, `"values":[9,`), "no value of index 9"},
 		{"a run out of range", swap(`"run":0`, `"run":7`), "no run of index 7"},
 		{"an unknown rule", swap(`"rule":"not-asked"`, `"rule":"x"`), `no rule "x"`},
+		{"another verdict than its cases'", swap(`"status":"pass"`, `"status":"fail"`), "and what it holds makes it not-conformant (exit 1"},
 		{"a case twice", swap("annotation=absent,never=matches", "annotation=absent,never=absent"), "not in order, or twice"},
 		{"gzip cut short", gzipped(t, good)[:200], "ends in the middle"},
 	} {

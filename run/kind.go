@@ -96,6 +96,11 @@ func openKind(ctx context.Context, s *Session) (probe.Lane, error) {
 	}
 	if o.Artifacts != "" {
 		options.Logs = filepath.Join(o.Artifacts, kindFolder)
+		// What an earlier run has left must not pass for this one's.
+		err := errors.Join(kind.RemoveCollected(options.Logs), os.RemoveAll(filepath.Join(o.Artifacts, filepath.FromSlash(proofFolder))))
+		if err != nil {
+			return nil, fmt.Errorf("remove what an earlier run has left of its cluster: %w", err)
+		}
 	}
 	start := time.Now()
 	c, err := kind.Create(ctx, options)
@@ -175,10 +180,13 @@ func (s *Session) collect() []string {
 
 // collected are the files and folders that were collected, as a report names them.
 func collected(folder string) (names []string) {
-	entries, _ := os.ReadDir(folder) // sorted; what cannot be read was told of already
-	for _, e := range entries {
-		names = append(names, path.Join(kindFolder, e.Name()))
+	for _, name := range kind.Collected(folder) {
+		names = append(names, path.Join(kindFolder, name))
 	}
+	if _, err := os.Stat(filepath.Join(folder, path.Base(proofFolder))); err == nil {
+		names = append(names, proofFolder)
+	}
+	slices.Sort(names)
 	return names
 }
 

@@ -203,7 +203,7 @@ func (s *Session) findTarget() (*target.Target, error) {
 
 // spoken are the tables of the profiles that the target claims to speak.
 func spoken(tables []*table.Table, t *target.Target) []*table.Table {
-	return slices.DeleteFunc(slices.Clone(tables), func(x *table.Table) bool { return !slices.Contains(t.Profiles, string(x.Profile)) })
+	return slices.DeleteFunc(slices.Clone(tables), func(x *table.Table) bool { return !t.Speaks(string(x.Profile)) })
 }
 
 // openHere opens what stands between an API server on this machine and the target, in this process. cluster is the API
@@ -346,7 +346,8 @@ func (s *Session) took(name string, start time.Time, d time.Duration) {
 	s.phases = append(s.phases, report.Phase{Name: name, Duration: d, At: start.Sub(s.started)})
 }
 
-// closeTimeout bounds the orderly end of each thing that was opened; after it what is left of it is killed.
+// closeTimeout bounds the orderly end of each thing that was opened, where it has no bound of its own as processes have, which are
+// killed, and clusters, which the next run deletes.
 const closeTimeout = 15 * time.Second
 
 // Close stops everything that Open started, in reverse order. It works on a session that Open could only half open.

@@ -93,7 +93,8 @@ type Documents struct {
 	// or left out; in the place of the host injector stands an address of the tap's.)
 	Services Overlay `yaml:"services" json:"services,omitempty"`
 	// Objects are what there is besides while the case runs, made before any webhook is: by name, an [Object]. What they
-	// govern should be a namespace of their own: nothing waits until the API server has forgotten them.
+	// govern should be a namespace of their own: only of those with a witness (`until`) is waited for, until the API server
+	// has forgotten them.
 	Objects Overlay `yaml:"objects" json:"objects,omitempty"`
 	// Mutators are webhooks that the harness itself answers, always with yes and the same JSON patch (RFC 6902): by name
 	// of the webhook, the list of its operations; an empty list is no patch. All others are the target's.
@@ -107,7 +108,8 @@ type Documents struct {
 	// Wire is what goes wrong between the API server and the target: `fault`, the name of one of the tap's faults, and
 	// its parameters beside it. Without it the API server calls over HTTP/2, as it does over loopback. `webhooks: [NAME, …]`
 	// beside it has it go wrong for these alone; left out, for all but the mutators. `caBundle` says what the webhooks'
-	// caBundle is where it is not the right one: none, other (another authority's), both (the other's, then the right one), cluster (the cluster's own).
+	// caBundle is where it is not the right one: none, other (another authority's), both (the
+	// other's, then the right one), heir (the right one, then its successor), cluster (the cluster's own).
 	Wire Overlay `yaml:"wire" json:"wire,omitempty"`
 	// Request is what is asked of the API server, where it is not the creation of the pod or of the workload: a [Request].
 	Request Overlay `yaml:"request" json:"request,omitempty"`

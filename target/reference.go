@@ -4,13 +4,11 @@ package target
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/outrigger-k8s/outrigger/proc"
 )
 
 // referenceName is the reference injector's program.
@@ -46,24 +44,10 @@ func Reference(binary string) *Target {
 
 // FindReference finds the reference injector's program: beside the running executable, else on PATH.
 func FindReference() (string, error) {
-	name := referenceName
-	if runtime.GOOS == "windows" {
-		name += ".exe"
+	program, err := proc.FindProgram(referenceName)
+	if err != nil {
+		return "", fmt.Errorf("looking for the reference injector: %w. Build it with `make bin`, or with `go build -o bin/injector "+
+			"./injector/cmd/injector`, or name another target", err)
 	}
-	self, err := os.Executable()
-	if err == nil {
-		// A link to outrigger may stand in another folder than the two programs.
-		if real, err := filepath.EvalSymlinks(self); err == nil {
-			self = real
-		}
-		// With a separator in it, LookPath looks at this file only: is it there, and can it be executed?
-		if beside, err := exec.LookPath(filepath.Join(filepath.Dir(self), name)); err == nil {
-			return beside, nil
-		}
-	}
-	if onPath, err := exec.LookPath(name); err == nil {
-		return filepath.Abs(onPath)
-	}
-	return "", fmt.Errorf("looking for the reference injector: there is no program %q beside %s, nor on PATH. Build it "+
-		"with `make bin`, or with `go build -o bin/injector ./injector/cmd/injector`, or name another target", name, self)
+	return program, nil
 }

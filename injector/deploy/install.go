@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -133,12 +134,16 @@ func (i *Installer) awaitForgotten(ctx context.Context) error {
 	pods := i.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "pods"}).Namespace(namespace)
 	return i.await(ctx, "the API server to forget the webhook", func(ctx context.Context) (string, error) {
 		pod, err := pods.Create(ctx, probePod(namespace), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		var refused apierrors.APIStatus
 		switch {
 		case apierrors.IsInternalError(err) && strings.Contains(err.Error(), webhookName):
 			return "it fails to call it", nil
-		case err != nil:
+		case errors.As(err, &refused):
 			return "", nil
-		case len(pod.GetAnnotations()) > 0: // the probe has none
+		case err != nil:
+			return "", err
+		}
+		if containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers"); len(containers) > 1 {
 			return "it still injects", nil
 		}
 		return "", nil

@@ -11,10 +11,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-)
 
-// KeyLength is the length of a case's key: the head of the name of everything that is made for the case.
-const KeyLength = 16
+	"github.com/outrigger-k8s/outrigger/table"
+)
 
 // maxAuditLine bounds one audit event in bytes: a request may have 3 MiB, and an event holds request and response.
 const maxAuditLine = 8 << 20
@@ -206,10 +205,10 @@ func (e *auditEvent) key() string {
 			}
 		}
 	}
-	if len(name) < KeyLength {
+	if len(name) < table.KeyLength {
 		return ""
 	}
-	return name[:KeyLength]
+	return name[:table.KeyLength]
 }
 
 // outcome is the pod that the API server created, or its refusal.

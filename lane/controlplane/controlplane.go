@@ -219,8 +219,7 @@ func (cp *ControlPlane) logs(n int64) []probe.Finding {
 
 // Stop stops the processes; idempotent. The data of etcd stays in the run's directory until the run is closed.
 func (cp *ControlPlane) Stop() {
-	// The API server first: it is the one with connections to both others. None has anything to keep: no grace is
-	// needed beyond the time to hang up.
+	// Who depends on another goes first. None has anything to keep: no grace is needed beyond the time to hang up.
 	for _, p := range []*proc.Process{cp.manager, cp.apiserver, cp.etcd} {
 		if p != nil {
 			p.Stop(stopGrace)

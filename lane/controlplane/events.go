@@ -17,6 +17,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+
+	"github.com/outrigger-k8s/outrigger/table"
 )
 
 // An eventLog watches the Warning events of all namespaces and keeps the messages of those about a case that is
@@ -96,12 +98,12 @@ func (l *eventLog) seen(key string) []string {
 
 func (l *eventLog) take(object any) {
 	e, ok := object.(*corev1.Event)
-	if !ok || len(e.InvolvedObject.Name) < KeyLength {
+	if !ok || len(e.InvolvedObject.Name) < table.KeyLength {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := l.cases[e.InvolvedObject.Name[:KeyLength]]
+	c := l.cases[e.InvolvedObject.Name[:table.KeyLength]]
 	if c == nil {
 		return
 	}

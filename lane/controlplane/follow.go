@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -166,7 +167,7 @@ func same(a, b map[string]string) bool {
 }
 
 func names(pod *corev1.Pod) (list []string) {
-	for _, c := range append(pod.Spec.InitContainers, pod.Spec.Containers...) {
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 		list = append(list, c.Name+"="+c.Image)
 	}
 	return list

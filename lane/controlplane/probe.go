@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/outrigger-k8s/outrigger/probe"
+	"github.com/outrigger-k8s/outrigger/table"
 )
 
 // deleteTimeout bounds the deletion of what a probe created, which goes on when the probe's context has ended.
@@ -37,8 +38,8 @@ func (l *Lane) Probe(ctx context.Context, at *probe.Attempt) (*probe.Observation
 }
 
 func (l *Lane) probe(ctx context.Context, at *probe.Attempt) (*probe.Observation, error) {
-	if len(at.Key) != KeyLength {
-		return nil, fmt.Errorf("the key has %d characters, want %d", len(at.Key), KeyLength)
+	if len(at.Key) != table.KeyLength {
+		return nil, fmt.Errorf("the key has %d characters, want %d", len(at.Key), table.KeyLength)
 	}
 	if at.Pods {
 		return l.probeWorkload(ctx, at)

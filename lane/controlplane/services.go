@@ -90,7 +90,6 @@ func (l *Lane) markServices(ctx context.Context) (err error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
 		defer cancel()
 		configuration := l.configurations().Delete(ctx, servicesMarker+serial, metav1.DeleteOptions{})
-		delete(l.written, mutatingKind+"/"+servicesMarker+serial)
 		service := services.Delete(ctx, name, metav1.DeleteOptions{})
 		for _, e := range []error{configuration, service} {
 			if e != nil && !apierrors.IsNotFound(e) {

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/outrigger-k8s/outrigger/pki/pkitest"
+	"github.com/outrigger-k8s/outrigger/table"
 )
 
 // A testWebhook answers by path: /annotate with a patch, /deny with no, /busy with no and code 429, all else with yes.
@@ -45,7 +46,7 @@ func (w *testWebhook) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.mu.Lock()
-	w.calls[(object.Name + object.GenerateName + strings.Repeat(" ", KeyLength))[:KeyLength]]++
+	w.calls[(object.Name + object.GenerateName + strings.Repeat(" ", table.KeyLength))[:table.KeyLength]]++
 	w.mu.Unlock()
 	answer := &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: true}
 	switch r.URL.Path {

@@ -521,9 +521,19 @@ func (c *Cluster) deletion() string {
 		c.entry.Engine, c.entry.Name, c.entry.dir)
 }
 
+// deletionTimeout bounds the deletion of a cluster: of seconds, unless the engine hangs.
+const deletionTimeout = 2 * time.Minute
+
 // delete takes the cluster away, however far it has come.
 func (c *Cluster) delete() error {
-	err := remove(c.provider, c.entry)
+	done := make(chan error, 1)
+	go func() { done <- remove(c.provider, c.entry) }() // the library knows no context
+	var err error
+	select {
+	case err = <-done:
+	case <-time.After(deletionTimeout):
+		err = fmt.Errorf("the engine has not done it within %s", deletionTimeout)
+	}
 	if err != nil {
 		err = fmt.Errorf("delete cluster %s: %w; the next run deletes it", c.entry.Name, advised(err))
 		_ = c.entry.unlock()

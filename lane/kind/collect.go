@@ -32,6 +32,31 @@ const (
 // collectTimeout bounds a collection where nobody else does.
 const collectTimeout = 2 * time.Minute
 
+// leftByCollect are the patterns of what Collect leaves.
+var leftByCollect = []string{"audit.log", "events.json", "injector-*.log", "nodes", "pods.json", "webhooks.json"}
+
+// Collected are the names of what Collect has left in folder, sorted.
+func Collected(folder string) (names []string) {
+	for _, pattern := range leftByCollect {
+		found, _ := filepath.Glob(filepath.Join(folder, pattern)) // of these patterns none is malformed
+		for _, file := range found {
+			names = append(names, filepath.Base(file))
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// RemoveCollected removes what Collect has left in folder for an earlier run. What else is there stays.
+func RemoveCollected(folder string) error {
+	for _, name := range Collected(folder) {
+		if err := os.RemoveAll(filepath.Join(folder, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Collect leaves what the cluster can tell of itself in folder: kind's own collection (the nodes' journals, kubelet,
 // containerd, and the logs of all containers, by node), and beside it
 //

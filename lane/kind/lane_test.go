@@ -3,6 +3,9 @@
 package kind
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -54,5 +57,26 @@ func TestFeaturesOfLong(t *testing.T) {
 		if got := slices.Contains(Features(long), probe.FeatureLong); got != long {
 			t.Errorf("asked for: %t; there: %t", long, got)
 		}
+	}
+}
+
+// What an earlier run has left is removed, and nothing else.
+func TestRemoveCollected(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"nodes/kubelet.log", "audit.log", "injector-a.log", "report.json", "proofs/pod.json"} {
+		file := filepath.Join(folder, filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := Collected(folder), []string{"audit.log", "injector-a.log", "nodes"}; !slices.Equal(got, want) {
+		t.Errorf("collected %v, want %v", got, want)
+	}
+	if err := RemoveCollected(folder); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(folder)
+	if err != nil || len(left) != 2 || len(Collected(folder)) != 0 {
+		t.Errorf("left are %v, error %v", left, err)
 	}
 }

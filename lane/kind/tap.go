@@ -10,9 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -24,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/outrigger-k8s/outrigger/pki"
+	"github.com/outrigger-k8s/outrigger/proc"
 	"github.com/outrigger-k8s/outrigger/tap/control"
 )
 
@@ -50,20 +48,11 @@ type Tap struct {
 
 // FindTap finds the tap's program: beside the running executable, else on PATH.
 func FindTap() (string, error) {
-	const name = "outrigger-tap"
-	self, err := os.Executable()
-	if err == nil {
-		if real, err := filepath.EvalSymlinks(self); err == nil {
-			self = real
-		}
-		if beside, err := exec.LookPath(filepath.Join(filepath.Dir(self), name)); err == nil {
-			return beside, nil
-		}
+	program, err := proc.FindProgram("outrigger-tap")
+	if err != nil {
+		return "", fmt.Errorf("looking for the tap's program: %w: build it with `make bin`", err)
 	}
-	if onPath, err := exec.LookPath(name); err == nil {
-		return filepath.Abs(onPath)
-	}
-	return "", fmt.Errorf("looking for the tap's program: there is no %s beside %s, nor on PATH: build it with `make bin`", name, self)
+	return program, nil
 }
 
 // StartTap puts the tap into the cluster and returns once it answers. program is outrigger-tap. Close the tap before the

@@ -103,30 +103,6 @@ func Rows(sizes []int, rows [][]int, strength int, chosen []int) []int {
 	return slices.Compact(kept)
 }
 
-// LowerBound is a number of rows that no selection can be smaller than: each row has one combination of values for any
-// strength columns, so there are at least as many rows as there are combinations for the columns with most of them.
-func LowerBound(sizes []int, rows [][]int, strength int) int {
-	t := newTuples(sizes, strength)
-	for _, row := range rows {
-		t.add(row, 1)
-	}
-	bound := 0
-	for i, start := range t.starts {
-		end := len(t.count)
-		if i+1 < len(t.starts) {
-			end = t.starts[i+1]
-		}
-		n := 0
-		for _, count := range t.count[start:end] {
-			if count > 0 {
-				n++
-			}
-		}
-		bound = max(bound, n)
-	}
-	return bound
-}
-
 // tuples counts how often each combination of values occurs, for each combination of columns.
 type tuples struct {
 	sizes   []int

@@ -25,7 +25,7 @@ const patience = time.Minute
 // pingAfter is how long nothing may have come by a connection before it is asked whether it is alive.
 const pingAfter = 10 * time.Second
 
-// ClientOptions say how a server is reached; all but Patience are required.
+// ClientOptions say how a server is reached; all are required.
 type ClientOptions struct {
 	// Dial connects to the server. Connections are kept, and made anew when one breaks.
 	Dial        func(context.Context) (net.Conn, error)
@@ -69,32 +69,32 @@ func (c *Client) URL(webhook string) string {
 }
 
 // FaultURL is as tap.Tap.FaultURL.
-func (c *Client) FaultURL(f *tap.Fault, webhook string) (string, error) {
+func (c *Client) FaultURL(ctx context.Context, f *tap.Fault, webhook string) (string, error) {
 	doc, err := faultDocument(f)
 	if err != nil {
 		return "", err
 	}
-	answer, err := ask[faultURLAnswer](context.Background(), c, pathFaultURL, faultURLRequest{doc, webhook})
+	answer, err := ask[faultURLAnswer](ctx, c, pathFaultURL, faultURLRequest{doc, webhook})
 	return answer.URL, err
 }
 
 // ExpectFault is as tap.Tap.ExpectFault.
-func (c *Client) ExpectFault(key string, up *tap.Upstream, fault *tap.Fault) error {
+func (c *Client) ExpectFault(ctx context.Context, key string, up *tap.Upstream, fault *tap.Fault) error {
 	doc, err := faultDocument(fault)
 	if err != nil {
 		return err
 	}
-	_, err = ask[struct{}](context.Background(), c, pathExpect, expectRequest{key, upstreamOf(up), doc})
+	_, err = ask[struct{}](ctx, c, pathExpect, expectRequest{key, upstreamOf(up), doc})
 	return err
 }
 
 // Route is as tap.Tap.Route.
-func (c *Client) Route(key, webhook string, up *tap.Upstream, fault *tap.Fault) error {
+func (c *Client) Route(ctx context.Context, key, webhook string, up *tap.Upstream, fault *tap.Fault) error {
 	doc, err := faultDocument(fault)
 	if err != nil {
 		return err
 	}
-	_, err = ask[struct{}](context.Background(), c, pathRoute, routeRequest{key, webhook, upstreamOf(up), doc})
+	_, err = ask[struct{}](ctx, c, pathRoute, routeRequest{key, webhook, upstreamOf(up), doc})
 	return err
 }
 
@@ -143,8 +143,8 @@ func (c *Client) take(ctx context.Context, key, path string, request func(takeRe
 }
 
 // Answering is where a webhook answers every review with this JSON patch: beside the tap.
-func (c *Client) Answering(patch json.RawMessage) (*tap.Upstream, error) {
-	answer, err := ask[upstream](context.Background(), c, pathAnswer, answerRequest{patch})
+func (c *Client) Answering(ctx context.Context, patch json.RawMessage) (*tap.Upstream, error) {
+	answer, err := ask[upstream](ctx, c, pathAnswer, answerRequest{patch})
 	if err != nil {
 		return nil, err
 	}

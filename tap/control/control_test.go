@@ -126,7 +126,7 @@ func (b *bed) call(t *testing.T, at string) (*http.Response, error) {
 
 func TestTapElsewhere(t *testing.T) {
 	b := newBed(t)
-	if err := b.client.ExpectFault(key, b.target, nil); err != nil {
+	if err := b.client.ExpectFault(t.Context(), key, b.target, nil); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := b.call(t, b.client.URL("a.b.c"))
@@ -174,11 +174,11 @@ func TestFaultElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at, err := b.client.FaultURL(fault, "a.b.c")
+	at, err := b.client.FaultURL(t.Context(), fault, "a.b.c")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.client.ExpectFault(key, b.target, fault); err != nil {
+	if err := b.client.ExpectFault(t.Context(), key, b.target, fault); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := b.call(t, at)
@@ -192,7 +192,7 @@ func TestFaultElsewhere(t *testing.T) {
 
 func TestRetakeElsewhere(t *testing.T) {
 	b := newBed(t)
-	if err := b.client.ExpectFault(key, b.target, nil); err != nil {
+	if err := b.client.ExpectFault(t.Context(), key, b.target, nil); err != nil {
 		t.Fatal(err)
 	}
 	if answer, err := b.call(t, b.client.URL("a.b.c")); err != nil || answer.StatusCode != http.StatusOK {
@@ -218,14 +218,14 @@ func TestRetakeElsewhere(t *testing.T) {
 
 func TestMutatorElsewhere(t *testing.T) {
 	b := newBed(t)
-	up, err := b.client.Answering(json.RawMessage(`[{"op":"add","path":"/metadata/labels","value":{}}]`))
+	up, err := b.client.Answering(t.Context(), json.RawMessage(`[{"op":"add","path":"/metadata/labels","value":{}}]`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.client.ExpectFault(key, b.target, nil); err != nil {
+	if err := b.client.ExpectFault(t.Context(), key, b.target, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.client.Route(key, "other.b.c", up, nil); err != nil {
+	if err := b.client.Route(t.Context(), key, "other.b.c", up, nil); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := b.call(t, b.client.URL("other.b.c"))
@@ -251,7 +251,7 @@ func TestStrangersAreRefused(t *testing.T) {
 
 func TestMistakesAreTold(t *testing.T) {
 	b := newBed(t)
-	if err := b.client.ExpectFault("short", b.target, nil); err == nil || !strings.Contains(err.Error(), "a key has 16 characters") {
+	if err := b.client.ExpectFault(t.Context(), "short", b.target, nil); err == nil || !strings.Contains(err.Error(), "a key has 16 characters") {
 		t.Errorf("the tap's own refusal does not arrive: %v", err)
 	}
 	broken := NewClient(ClientOptions{Dial: func(context.Context) (net.Conn, error) { return nil, errors.New("no way there") }, ServerName: "tap"})

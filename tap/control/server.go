@@ -21,7 +21,7 @@ import (
 
 // An Answerer answers for webhooks that are not the target's.
 type Answerer interface {
-	Answering(patch json.RawMessage) (*tap.Upstream, error)
+	Answering(ctx context.Context, patch json.RawMessage) (*tap.Upstream, error)
 }
 
 // A Server does what a client asks of a tap.
@@ -118,8 +118,8 @@ func (s *Server) handler() http.Handler {
 		at, err := s.Tap.FaultURL(fault, r.Webhook)
 		return faultURLAnswer{at}, err
 	})
-	handle(mux, pathAnswer, func(_ context.Context, r answerRequest) (*upstream, error) {
-		up, err := s.Mutators.Answering(r.Patch)
+	handle(mux, pathAnswer, func(ctx context.Context, r answerRequest) (*upstream, error) {
+		up, err := s.Mutators.Answering(ctx, r.Patch)
 		if err != nil {
 			return nil, err
 		}
