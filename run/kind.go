@@ -251,9 +251,8 @@ func (o *Options) Proofs() ([]*proof.Proof, error) {
 
 // prove shows the proofs, once the cases are through: they want the injector's own webhook configurations.
 func (s *Session) prove(ctx context.Context, told func(proof.Result)) error {
-	proofs, err := s.options.Proofs()
-	if err != nil || len(proofs) == 0 {
-		return err
+	if len(s.proofs) == 0 {
+		return nil
 	}
 	var mu sync.Mutex
 	var errs []error
@@ -269,7 +268,7 @@ func (s *Session) prove(ctx context.Context, told func(proof.Result)) error {
 				how = "COULD NOT BE SHOWN"
 			}
 		}
-		fmt.Fprintf(s.options.Progress, "kind: proof %d of %d, %s: %s, in %s\n", done, len(proofs), r.Proof.Name, how, r.Took.Round(100*time.Millisecond))
+		fmt.Fprintf(s.options.Progress, "kind: proof %d of %d, %s: %s, in %s\n", done, len(s.proofs), r.Proof.Name, how, r.Took.Round(100*time.Millisecond))
 		errs = append(errs, s.builder.Add(proofResult(r)))
 		if told != nil {
 			told(r)
@@ -289,7 +288,7 @@ func (s *Session) prove(ctx context.Context, told func(proof.Result)) error {
 		if s.options.Artifacts != "" {
 			o.Folder = filepath.Join(s.options.Artifacts, filepath.FromSlash(proofFolder))
 		}
-		err := proof.Run(ctx, s.kind.Cluster, s.kind.Injector, proofs, o, tell)
+		err := proof.Run(ctx, s.kind.Cluster, s.kind.Injector, s.proofs, o, tell)
 		return errors.Join(append(errs, err)...)
 	})
 }

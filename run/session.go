@@ -31,6 +31,7 @@ import (
 type Session struct {
 	options   Options
 	plan      *probe.Plan
+	proofs    []*proof.Proof // that are shown after the plan's cases
 	processes *proc.Run
 	fleet     *target.Fleet
 	runner    probe.Runner // its lane, and what stands between the API server and the target there
@@ -103,13 +104,24 @@ func Open(ctx context.Context, o Options) (s *Session, err error) {
 		s.evidence = newEvidence(o.Artifacts, s.fleet.LogEnd)
 	}
 
+	if err := s.openLane(ctx); err != nil {
+		return s, err
+	}
+	if err := s.draw(tables, selects); err != nil {
+		return s, err
+	}
+	return s, s.begin(ctx, tables, quarantine)
+}
+
+// openLane makes the place where cases run ready.
+func (s *Session) openLane(ctx context.Context) error {
 	place, err := s.options.place()
 	if err != nil {
-		return s, err
+		return err
 	}
 	start := time.Now()
 	if s.lane, err = place.open(ctx, s); err != nil {
-		return s, err
+		return err
 	}
 	// Of what the lane has told of as phases of their own nothing is counted again.
 	var told time.Duration
@@ -118,46 +130,55 @@ func Open(ctx context.Context, o Options) (s *Session, err error) {
 	}
 	s.took("lane ready", start.Add(told), time.Since(start)-told)
 	s.runner.Lane = s.lane
+	return nil
+}
+
+// draw plans the run: which cases of the tables, in which order, and which proofs.
+func (s *Session) draw(tables []*table.Table, selects probe.Selects) (err error) {
 	if s.plan, err = probe.NewPlan(tables, s.lane.Facts(), selects); err != nil {
-		return s, err
+		return err
 	}
-	if proofs, err := s.options.Proofs(); err != nil || s.plan.Len() == 0 && len(s.plan.NotRun) == 0 && len(proofs) == 0 {
-		return s, errors.Join(err, NoCase(&o))
+	if s.proofs, err = s.options.Proofs(); err != nil {
+		return err
+	}
+	if s.plan.Len() == 0 && len(s.plan.NotRun) == 0 && len(s.proofs) == 0 {
+		return NoCase(&s.options)
 	}
 	if s.kind != nil {
 		s.plan = s.plan.BySettings()
 	}
 	if s.plan, err = shardOf(s.plan, s.options.Shard, s.timings); err != nil {
-		return s, err
+		return err
 	}
 	s.total.Store(int64(s.plan.Len() * s.options.Repeat))
+	return nil
+}
+
+// begin begins the report.
+func (s *Session) begin(ctx context.Context, tables []*table.Table, quarantine *report.Quarantine) error {
 	description, err := s.describe(ctx)
 	if err != nil {
-		return s, err
+		return err
 	}
-	description.Budgets = slices.Clone(o.Budgets)
-	if o.Shard.Of > 0 {
-		description.Shards = []report.Shard{o.Shard}
+	description.Budgets = slices.Clone(s.options.Budgets)
+	if s.options.Shard.Of > 0 {
+		description.Shards = []report.Shard{s.options.Shard}
 	}
 	if s.timings != nil { // shards cut by different times do not fit together, and Merge can tell by this
 		description.Selection += ", balanced by the times " + s.timings.digest
 	}
 	described := ReportTables(tables)
-	proofs, err := s.options.Proofs()
-	if err != nil {
-		return s, err
-	}
-	if len(proofs) > 0 {
-		described = append(described, proofTable(proofs))
-		description.Planned += len(proofs)
+	if len(s.proofs) > 0 {
+		described = append(described, proofTable(s.proofs))
+		description.Planned += len(s.proofs)
 	}
 	if s.builder, err = report.NewBuilder(description, described); err != nil {
-		return s, err
+		return err
 	}
 	if quarantine != nil {
 		s.builder.Quarantine(quarantine, s.started)
 	}
-	return s, nil
+	return nil
 }
 
 // readFiles reads what the options name beside the target, before anything is started.
