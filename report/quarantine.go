@@ -5,6 +5,7 @@ package report
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"strings"
@@ -45,9 +46,14 @@ const maxQuarantineBytes = 1 << 20
 //
 // An unknown field, or an entry without a case, an owner, an issue or a date, is an error.
 func ReadQuarantine(path string) (*Quarantine, error) {
-	data, err := os.ReadFile(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the quarantine: %w", err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxQuarantineBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the quarantine %s: %w", path, err)
 	}
 	q, err := ParseQuarantine(data)
 	if err != nil {

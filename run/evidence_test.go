@@ -164,13 +164,15 @@ func TestNoRenderingOutlivesItsRun(t *testing.T) {
 	for _, name := range names {
 		write(t, filepath.Join(artifacts, name), "of an earlier run")
 	}
-	options.Quarantine = filepath.Join(artifacts, "nowhere.yaml")
+	write(t, filepath.Join(artifacts, "nowhere"), "no folder")
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	t.Setenv("TMPDIR", filepath.Join(artifacts, "nowhere"))
 	if _, err := run.Open(t.Context(), options); err == nil || run.Exit(err) != report.ExitInfrastructure {
-		t.Fatalf("opened without its quarantine: %v", err)
+		t.Fatalf("opened without a place for its processes: %v", err)
 	}
 	valid(t, run.ReportFile(artifacts))
 	for _, name := range names {
-		if data, err := os.ReadFile(filepath.Join(artifacts, name)); err != nil || !strings.Contains(string(data), "nowhere.yaml") {
+		if data, err := os.ReadFile(filepath.Join(artifacts, name)); err != nil || !strings.Contains(string(data), "nowhere") {
 			t.Errorf("%s does not say why the run was not opened: %v\n%.300s", name, err, data)
 		}
 	}

@@ -5,6 +5,7 @@ package run
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/outrigger-k8s/outrigger/lane/admission"
@@ -60,6 +61,9 @@ func (o *Options) Facts() (probe.Facts, error) {
 func admissionFacts(*Options) probe.Facts { return admission.Facts() }
 
 func checkAdmission(o *Options) error {
+	if o.Routing != "" {
+		return usage("the admission lane has no Services that could be routed to: for routing by %s take --lane controlplane", o.Routing)
+	}
 	if v := strings.TrimPrefix(o.Kubernetes, "v"); v != "" && v != admission.Kubernetes {
 		return usage("the admission lane is Kubernetes %s, which it is linked with: for %s take --lane controlplane", admission.Kubernetes, v)
 	}
@@ -95,6 +99,9 @@ func controlplaneFacts(o *Options) probe.Facts {
 }
 
 func checkControlplane(o *Options) error {
+	if known := []string{controlplane.RoutingClusterIP, controlplane.RoutingEndpoints}; o.Routing != "" && !slices.Contains(known, o.Routing) {
+		return usage("there is no routing %q: take %s", o.Routing, strings.Join(known, " or "))
+	}
 	if err := source.CheckVersion(o.Kubernetes); err != nil {
 		return &UsageError{err}
 	}

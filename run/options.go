@@ -122,6 +122,11 @@ func (o *Options) Tables() ([]*table.Table, probe.Selects, error) {
 		if err != nil {
 			return nil, nil, &UsageError{err}
 		}
+		for _, profile := range t.Profiles {
+			if _, err := set.Select(profile); err != nil {
+				return nil, nil, usage("target %s: profiles: %w", o.Target, err)
+			}
+		}
 		if tables = spoken(tables, t); len(tables) == 0 {
 			return nil, nil, usage("target %s speaks %s (profiles in its file), which is not profile %q", t.Name, strings.Join(t.Profiles, ", "), o.Profile)
 		}

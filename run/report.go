@@ -78,6 +78,10 @@ func (s *Session) Finish(ended error) (*report.Report, error) {
 	if r.Verdict.Exit != report.ExitConformant {
 		r.Runs[0].Artefacts = s.collect()
 	}
+	if r.Runs[0].Ended == report.Infrastructure {
+		r.Runs[0].Artefacts = append(r.Runs[0].Artefacts, s.keepLogs()...)
+		slices.Sort(r.Runs[0].Artefacts)
+	}
 	write := func() error {
 		if s.options.Artifacts == "" {
 			return nil

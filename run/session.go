@@ -62,18 +62,25 @@ func Open(ctx context.Context, o Options) (s *Session, err error) {
 	klog.SetLogger(logr.Discard()) // what client-go and the admission plugins have to say, the observations say too
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.Close(), reportUnopened(&o, err))
+			var logs []string
+			if Exit(err) == report.ExitInfrastructure {
+				logs = s.keepLogs()
+			}
+			err = errors.Join(err, reportUnopened(&o, err, logs), s.Close())
 			s = nil
 		}
 	}()
 	// A report of an earlier run must not pass for this one's, however this one ends; nor must a rendering of it.
 	if o.Artifacts != "" {
+		if err := s.lockArtifacts(); err != nil {
+			return s, err
+		}
 		for _, renderer := range report.Renderers {
 			if err := os.Remove(filepath.Join(o.Artifacts, fileOf(renderer))); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return s, fmt.Errorf("remove the report of the run before: %w", err)
 			}
 		}
-		if err := sweepEvidence(o.Artifacts); err != nil {
+		if err := errors.Join(sweepEvidence(o.Artifacts), removeLogs(o.Artifacts)); err != nil {
 			return s, fmt.Errorf("remove the artefacts of the run before: %w", err)
 		}
 	}
@@ -111,6 +118,20 @@ func Open(ctx context.Context, o Options) (s *Session, err error) {
 		return s, err
 	}
 	return s, s.begin(ctx, tables, quarantine)
+}
+
+// lockArtifacts makes sure that no other run writes into the artefacts' folder for as long as this one does.
+func (s *Session) lockArtifacts() error {
+	file := filepath.Join(s.options.Artifacts, ".lock")
+	unlock, held, err := proc.TryLock(file)
+	if err != nil {
+		return fmt.Errorf("take the artefacts' folder: %w", err)
+	}
+	if held {
+		return usage("the artefacts' folder %s is in use by another run: wait for it, or name another folder", s.options.Artifacts)
+	}
+	s.closers = append(s.closers, func(context.Context) error { return errors.Join(os.Remove(file), unlock()) })
+	return nil
 }
 
 // openLane makes the place where cases run ready.
@@ -195,7 +216,10 @@ func (s *Session) readFiles(tables []*table.Table) (quarantine *report.Quarantin
 	if o.Quarantine == "" {
 		return nil, nil
 	}
-	return report.ReadQuarantine(o.Quarantine)
+	if quarantine, err = report.ReadQuarantine(o.Quarantine); err != nil {
+		return nil, &UsageError{err}
+	}
+	return quarantine, nil
 }
 
 // OnProof has proved told of every proof as it ends, one at a time. Call it before Run.

@@ -10,12 +10,13 @@ import (
 )
 
 // reportUnopened leaves, of a run that could not be opened, a report that says so: whoever reads the artefacts must not
-// find nothing there and take it for nothing wrong. A mistake in usage is no run and leaves none.
-func reportUnopened(o *Options, cause error) error {
+// find nothing there and take it for nothing wrong; logs are those that were kept of it. A mistake in usage is no run and
+// leaves none.
+func reportUnopened(o *Options, cause error, logs []string) error {
 	if o.Artifacts == "" || Exit(cause) != report.ExitInfrastructure {
 		return nil
 	}
-	return leaveBroken(o, cause)
+	return leaveBroken(o, cause, logs)
 }
 
 // Lost writes, into the artefacts' folder that the options name, the report of a run that left none by itself: merged
@@ -30,7 +31,7 @@ func Lost(o Options, because string) error {
 	if file := ReportFile(o.Artifacts); fileExists(file) {
 		return usage("there is a report already, so the run is not lost: %s", file)
 	}
-	return leaveBroken(&o, errors.New(because))
+	return leaveBroken(&o, errors.New(because), nil)
 }
 
 func fileExists(file string) bool {
@@ -38,7 +39,7 @@ func fileExists(file string) bool {
 	return err == nil
 }
 
-func leaveBroken(o *Options, cause error) error {
+func leaveBroken(o *Options, cause error, logs []string) error {
 	facts, err := o.Facts()
 	if err != nil {
 		return err
@@ -46,7 +47,7 @@ func leaveBroken(o *Options, cause error) error {
 	run := report.Run{
 		Lane: facts.Lane, Provider: facts.Provider, Kubernetes: facts.Kubernetes, Routing: facts.Routing, Features: facts.Features,
 		Target: report.TargetInfo{Name: "unknown"}, Outrigger: Version(), Started: now().UTC(),
-		Ended: report.Infrastructure, Problem: cause.Error(),
+		Ended: report.Infrastructure, Problem: cause.Error(), Artefacts: logs,
 	}
 	if errors.Is(cause, ErrInterrupted) {
 		run.Ended = report.Interrupted

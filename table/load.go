@@ -72,6 +72,7 @@ func loadProfile(fsys fs.FS, file, shown string) (*Profile, error) {
 	if p.raw, err = decodeFile(fsys, file, p.File, p); err != nil {
 		return nil, err
 	}
+	p.File = path.Join(shown, file) // an empty document leaves nothing as it was
 	return p, p.check()
 }
 
@@ -81,6 +82,7 @@ func loadTable(fsys fs.FS, file string, profile *Profile, shown string) (*Table,
 	if err != nil {
 		return nil, err
 	}
+	t.File, t.profile = path.Join(shown, file), profile // an empty document leaves nothing as it was
 	sum := sha256.Sum256(append(append(raw, 0), profile.raw...))
 	t.digest = hex.EncodeToString(sum[:8])
 	if err := t.check(); err != nil {
@@ -198,8 +200,11 @@ func (t *Table) check() error {
 	t.total = 1
 	seen := map[Word]bool{}
 	for _, d := range t.Dimensions {
-		if !slug.MatchString(string(d.Name)) || seen[d.Name] {
-			return fail(0, "dimension %q: a name of its own is needed, of letters, digits, '-', '_' and '.'", d.Name)
+		if seen[d.Name] {
+			return fail(0, "dimension %q is there twice", d.Name)
+		}
+		if !slug.MatchString(string(d.Name)) {
+			return fail(0, "dimension %q: a name is needed, of letters, digits, '-', '_' and '.'", d.Name)
 		}
 		seen[d.Name] = true
 		if len(d.Values) == 0 || len(d.Values) > 64 {
@@ -207,8 +212,11 @@ func (t *Table) check() error {
 		}
 		values := map[Word]bool{}
 		for _, v := range d.Values {
-			if !slug.MatchString(string(v.Slug)) || values[v.Slug] {
-				return fail(v.Line, "value %q of dimension %q: a name of its own is needed, of letters, digits, '-', '_' and '.'", v.Slug, d.Name)
+			if values[v.Slug] {
+				return fail(v.Line, "value %q of dimension %q is there twice", v.Slug, d.Name)
+			}
+			if !slug.MatchString(string(v.Slug)) {
+				return fail(v.Line, "value %q of dimension %q: a name is needed, of letters, digits, '-', '_' and '.'", v.Slug, d.Name)
 			}
 			values[v.Slug] = true
 		}
@@ -241,8 +249,10 @@ func (t *Table) check() error {
 	rules := map[Word]bool{}
 	for _, r := range t.Rules {
 		switch {
-		case !slug.MatchString(string(r.Name)) || rules[r.Name]:
-			return fail(r.Line, "rule %q: a name of its own is needed, of letters, digits, '-', '_' and '.'", r.Name)
+		case rules[r.Name]:
+			return fail(r.Line, "rule %q is there twice", r.Name)
+		case !slug.MatchString(string(r.Name)):
+			return fail(r.Line, "rule %q: a name is needed, of letters, digits, '-', '_' and '.'", r.Name)
 		case r.Because == "":
 			return fail(r.Line, "rule %q does not say why: give it a because", r.Name)
 		case r.Source == "" && t.Source == "":

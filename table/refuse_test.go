@@ -134,7 +134,7 @@ func TestRefused(t *testing.T) {
 		{"altered is never expected", "then: injected\n", "then: altered\n", `p/t.yaml:20: rule "asked": outcome "altered" is none of`},
 		{"bad range of versions", "  - rule: asked\n", "  - rule: asked\n    given: {kubernetes: newest}\n", `p/t.yaml:20: rule "asked": given: kubernetes "newest" is not a range`},
 		{"doubled value", "value: disabled,", "value: enabled,", `p/t.yaml:10: value "enabled" of dimension "policy"`},
-		{"doubled dimension", "dimension: annotation", "dimension: policy", `dimension "policy": a name of its own is needed`},
+		{"doubled dimension", "dimension: annotation", "dimension: policy", `dimension "policy" is there twice`},
 		{"value with a slash", "value: absent", "value: a/b", `p/t.yaml:13: value "a/b" of dimension "annotation"`},
 		{"a pod that is none", "{inject: \"true\"}}}}", "{inject: \"true\"}}, spek: {}}}", `p/t.yaml:14: value "true" of dimension "annotation": pod: unknown field "spek"`},
 		{"a boolean where Kubernetes wants a string", `{inject: "true"}`, `{inject: true}`, `p/t.yaml:14: value "true" of dimension "annotation": pod:`},

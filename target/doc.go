@@ -40,5 +40,8 @@
 //	url:
 //	  address: https://127.0.0.1:8443/inject
 //	  caFile: ca.pem                      # or caBundle, the PEM text itself; relative to the target's file
-//	  settings: {policy: enabled}         # those it runs in, in the words of the profile
+//	  settings: {…}                       # those it runs in, in the words of the profile
+//
+// The settings of a running target are stated in full, as a case has them: `outrigger explain CASE --settings` prints them,
+// for a case that wants what your injector has. Cases that want others are not run.
 package target

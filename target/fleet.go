@@ -321,24 +321,33 @@ func (f *Fleet) join(in *instance, key []byte) error {
 		return fmt.Errorf("reading the settings that target %s has: %w", f.target.Name, err)
 	}
 	if !bytes.Equal(has, key) {
-		return fmt.Errorf("%w: %s runs at %s with %s, the case wants %s", ErrFixedSettings, f.target.Name,
+		return fmt.Errorf("%w: %s runs at %s with %s, the case wants %s (`outrigger explain CASE --settings` prints them)", ErrFixedSettings, f.target.Name,
 			f.target.URL.Address, abbreviate(has), abbreviate(key))
+	}
+	in.upstream, err = f.Running()
+	return err
+}
+
+// Running is where a target that runs already is called; nil where the target is started. An error is a mistake in its file.
+func (f *Fleet) Running() (*tap.Upstream, error) {
+	if !f.target.Fixed() {
+		return nil, nil
 	}
 	bundle := []byte(f.target.URL.CABundle)
 	if file := f.target.URL.CAFile; file != "" {
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(filepath.Dir(f.target.file), file)
 		}
+		var err error
 		if bundle, err = readBounded(file); err != nil {
-			return fmt.Errorf("reading the CA file of target %s: %w", f.target.Name, err)
+			return nil, fmt.Errorf("reading the CA file of target %s: %w", f.target.Name, err)
 		}
 	}
 	address, err := url.Parse(f.target.URL.Address)
 	if err != nil {
-		return fmt.Errorf("reading the address of target %s: %w", f.target.Name, err)
+		return nil, fmt.Errorf("reading the address of target %s: %w", f.target.Name, err)
 	}
-	in.upstream, err = tap.NewUpstream(address, bundle)
-	return err
+	return tap.NewUpstream(address, bundle)
 }
 
 // abbreviate cuts settings to what a message can take.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/outrigger-k8s/outrigger/proc"
 )
@@ -37,6 +38,8 @@ func (f *Fleet) Version(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("asking target %s for its version: %w", f.target.Name, err)
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, versionTimeout, fmt.Errorf("it has not said it within %s", versionTimeout))
+	defer cancel()
 	select {
 	case <-process.Done():
 	case <-ctx.Done():
@@ -49,6 +52,9 @@ func (f *Fleet) Version(ctx context.Context) (string, error) {
 	line, _, _ := strings.Cut(strings.TrimSpace(out.kept.String()), "\n")
 	return strings.TrimSpace(line), nil
 }
+
+// versionTimeout bounds how long a target's program may take to say its version.
+const versionTimeout = 30 * time.Second
 
 // firstBytes keeps the first limit bytes of what is written to it.
 type firstBytes struct {

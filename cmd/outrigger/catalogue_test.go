@@ -69,7 +69,7 @@ func TestListCatalogue(t *testing.T) {
 		return strings.Join(lines[i:j], "\n")
 	}
 	for row, want := range map[string]string{
-		" 1  ": "webhook/failures-workloads, rule refused: 3 cases (scenarios/webhook/failures-workloads.yaml:",
+		" 1  ": "webhook/failures-workloads, rule refused: 6 cases (scenarios/webhook/failures-workloads.yaml:",
 		"11  ": "not shown: the cure: ",
 		"29  ": "no case: the API server has filled in the namespace",
 		"33  ": "kind/runtime/proof=job, in a cluster: a Job with an ordinary sidecar does its work",

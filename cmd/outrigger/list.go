@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
 	"github.com/outrigger-k8s/outrigger/lane/kind/proof"
 	"github.com/outrigger-k8s/outrigger/probe"
@@ -36,15 +37,14 @@ func listCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if catalogue && byTable {
+				return &run.UsageError{Err: errors.New("--catalogue and --tables are two listings: leave one of them out")}
+			}
 			if catalogue {
-				if o.Focus != "" {
-					return &run.UsageError{Err: errors.New("--catalogue speaks of rules, --focus of cases: leave one of them out")}
+				if o.Focus != "" || o.Profile != "" {
+					return &run.UsageError{Err: errors.New("--catalogue goes through all tables: leave --focus and --profile out")}
 				}
-				proofs := proof.All
-				if o.Profile != "" { // of tables
-					proofs = nil
-				}
-				return listCatalogue(c.OutOrStdout(), tables, proofs)
+				return listCatalogue(c.OutOrStdout(), tables, proof.All)
 			}
 			if byTable {
 				return listTables(c.OutOrStdout(), &o, tables, selects)
@@ -92,7 +92,6 @@ func listCommand() *cobra.Command {
 	c.Flags().StringVar(&o.Kubernetes, "k8s-version", "", "of this version of Kubernetes: it is refused where the lane cannot have it")
 	c.Flags().BoolVar(&byTable, "tables", false, "instead: every table, how many of its cases each lane can run, and what the others would need of it")
 	c.Flags().BoolVar(&catalogue, "catalogue", false, "instead: every row of the failure catalogue, and which rules and proofs answer it")
-	c.MarkFlagsMutuallyExclusive("catalogue", "tables")
 	return c
 }
 
@@ -107,6 +106,7 @@ func noneCanRun(lane string, lacking map[string]int) error {
 
 func explainCommand() *cobra.Command {
 	var o run.Options
+	var settings bool
 	c := &cobra.Command{
 		Use:     "explain CASE",
 		Short:   "Say which rule decides a case, why, and where that is written",
@@ -121,6 +121,9 @@ func explainCommand() *cobra.Command {
 			if err != nil {
 				return &run.UsageError{Err: err}
 			}
+			if settings {
+				return printSettings(c.OutOrStdout(), found)
+			}
 			facts, err := o.Facts()
 			if err != nil {
 				return err
@@ -128,9 +131,21 @@ func explainCommand() *cobra.Command {
 			return explain(c.OutOrStdout(), found, facts)
 		},
 	}
+	c.Flags().BoolVar(&settings, "settings", false, "instead: the injector's settings that the case wants, in the words of the profile")
 	c.Flags().StringVar(&o.Lane, "lane", "", "as in this lane: a rule may depend on it (default admission)")
 	c.Flags().StringVar(&o.Kubernetes, "k8s-version", "", "as with this version of Kubernetes in the controlplane lane (default: the lane's)")
 	return c
+}
+
+// printSettings prints the settings that a case wants of the injector, as YAML: what a target's template is given, and what
+// url.settings must be for the case to run.
+func printSettings(w io.Writer, c table.Case) error {
+	text, err := yaml.Marshal(c.Document(table.SettingsSection))
+	if err != nil {
+		return fmt.Errorf("write the settings of %s: %w", c.ID(), err)
+	}
+	_, err = w.Write(text)
+	return err
 }
 
 func explain(w io.Writer, c table.Case, facts table.Facts) error {

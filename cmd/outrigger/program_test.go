@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outrigger-k8s/outrigger/pki"
+	"github.com/outrigger-k8s/outrigger/proc"
 	"github.com/outrigger-k8s/outrigger/report"
 )
 
@@ -70,6 +72,21 @@ func TestExitCodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	lost := filepath.Join(folder, "left")
+	write := func(name, text string) string {
+		file := filepath.Join(folder, name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	misspelt := write("misspelt.yaml", "schema: outrigger.dev/target/v1alpha1\nname: x\nprofiles: [kubespere]\nprocess: {command: [x], path: /}\n")
+	large := write("large.yaml", strings.Repeat("#", 2<<20))
+	authority, err := pki.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("ca.pem", string(authority.CABundle()))
+	nobody := write("nobody.yaml", "schema: outrigger.dev/target/v1alpha1\nname: x\nprofiles: [kubesphere]\nurl: {address: 'https://127.0.0.1:1/', caFile: ca.pem, settings: {policy: enabled}}\n")
 	const one = "kubesphere/decision/workspace=named,ns-label=enabled,annotation=true,policy=enabled,host-network=no,namespace=ordinary"
 	for _, row := range []struct {
 		exit int
@@ -80,7 +97,7 @@ func TestExitCodes(t *testing.T) {
 		{0, "kind/runtime/proof=rolled", []string{"list", "--lane", "kind", "--focus", "proof=rolled"}},
 		{0, "injected, by rule annotation-true", []string{"explain", one}},
 		{0, "1 case held", []string{"run", "--focus", "^" + one + "$"}},
-		{2, `can run none of the cases that match: 2 of them: the lane lacks "long" unless LONG=1 (--long) asks for it`, []string{"list", "--lane", "kind", "--focus", "recoveries-backoff"}},
+		{2, `can run none of the cases that match: 5 of them: the lane lacks "long" unless LONG=1 (--long) asks for it`, []string{"list", "--lane", "kind", "--focus", "recoveries-backoff"}},
 		{0, "webhook/recoveries-backoff/", []string{"list", "--lane", "kind", "--long", "--focus", "recoveries-backoff"}},
 		{2, `did you mean "kubesphere"`, []string{"list", "--profile", "kubespere"}},
 		{2, "is not a regular expression", []string{"list", "--focus", "("}},
@@ -89,6 +106,15 @@ func TestExitCodes(t *testing.T) {
 		{2, "for 1.36.3 take --lane controlplane", []string{"run", "--k8s-version", "1.36.3"}},
 		{2, "there is no lane", []string{"run", "--lane", "moon"}},
 		{2, `did you mean "true"`, []string{"explain", strings.Replace(one, "annotation=true", "annotation=ture", 1)}},
+		{2, "there is no routing", []string{"run", "--lane", "controlplane", "--routing", "foo"}},
+		{2, "the admission lane has no Services", []string{"run", "--routing", "endpoints"}},
+		{2, "leave one of them out", []string{"list", "--catalogue", "--tables"}},
+		{2, "leave --focus and --profile out", []string{"list", "--catalogue", "--profile", "kubesphere"}},
+		{2, "is the report itself", []string{"render", foreign, "--out", foreign}},
+		{2, `did you mean "kubesphere"`, []string{"run", "--target", misspelt}},
+		{2, "it is larger than", []string{"run", "--focus", one, "--quarantine", large}},
+		{3, "verdict: infrastructure (exit 3): ", []string{"run", "--focus", one, "--target", nobody}},
+		{0, "dialect: kubesphere", []string{"explain", one, "--settings"}},
 		{2, "unknown flag", []string{"run", "--lanes", "admission"}},
 		{2, "there is no provider", []string{"provider", "moon"}},
 		{2, `unknown field "some"`, []string{"run", "--target", foreign}},
@@ -130,6 +156,39 @@ func TestNoContainerEngine(t *testing.T) {
 			nothingLeft(t, temp)
 		})
 	}
+}
+
+// A folder of artefacts is one run's at a time: another would take the first one's evidence away.
+func TestArtefactsInUse(t *testing.T) {
+	folder := t.TempDir()
+	unlock, held, err := proc.TryLock(filepath.Join(folder, ".lock"))
+	if err != nil || held {
+		t.Fatal(held, err)
+	}
+	defer unlock()
+	out, err := outrigger(t, t.Context(), t.TempDir(), "run", "--profile", "kubesphere", "--artifacts", folder).CombinedOutput()
+	if code := exitOf(t, err); code != 2 || !strings.Contains(string(out), "in use by another run") {
+		t.Errorf("exit %d, want 2, and why, in\n%.2000s", code, out)
+	}
+}
+
+// What had been started by a run that broke can be read afterwards.
+func TestLogsOfWhatBroke(t *testing.T) {
+	assets, folder, temp := t.TempDir(), t.TempDir(), t.TempDir()
+	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager"} {
+		text := "#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'Kubernetes v1.37.2'; exit; fi\necho boom >&2\nexit 3\n"
+		if err := os.WriteFile(filepath.Join(assets, name), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := outrigger(t, t.Context(), temp, "run", "--lane", "controlplane", "--artifacts", folder)
+	c.Env = append(c.Env, "KUBEBUILDER_ASSETS="+assets)
+	out, err := c.CombinedOutput()
+	log, _ := os.ReadFile(filepath.Join(folder, "run-logs", "etcd.log"))
+	if code := exitOf(t, err); code != 3 || !strings.Contains(string(log), "boom") || !strings.Contains(string(out), "verdict: infrastructure (exit 3)") {
+		t.Errorf("exit %d, want 3; etcd's log %q; printed:\n%.2000s", code, log, out)
+	}
+	nothingLeft(t, temp)
 }
 
 // nothingLeft fails where a process, or the folder of a run, is left of what ran with this folder for its temporary files.

@@ -30,6 +30,9 @@ func renderCommand() *cobra.Command {
 			if err != nil {
 				return &run.UsageError{Err: err}
 			}
+			if sameFile(args[0], out) {
+				return &run.UsageError{Err: fmt.Errorf("--out %s is the report itself: it would be gone", out)}
+			}
 			r, err := report.Read(args[0])
 			if err != nil {
 				return err
@@ -51,6 +54,16 @@ func renderCommand() *cobra.Command {
 	c.Flags().StringVarP(&out, "out", "o", "", "file to write (default: standard output)")
 	c.Flags().StringVar(&baseline, "baseline", "", "a report to compare with: what changed is shown")
 	return c
+}
+
+// sameFile tells whether both names are of one file that is there.
+func sameFile(a, b string) bool {
+	first, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	second, err := os.Stat(b)
+	return err == nil && os.SameFile(first, second)
 }
 
 // terminalFormat is the comparison as people read it where they have run the command.

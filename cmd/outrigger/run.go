@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -55,7 +56,7 @@ Lanes:
 			}
 			s, err := run.Open(c.Context(), o)
 			if err != nil {
-				return err
+				return lastLine(c.OutOrStdout(), err)
 			}
 			ended := s.Run(c.Context(), nil)
 			r, err := s.Finish(ended)
@@ -66,7 +67,7 @@ Lanes:
 			o.Findings = r.Findings()
 			err = errors.Join(err, report.Terminal(os.Stdout, r, o), stepSummary(r, report.Options{Findings: o.Findings}))
 			if err != nil {
-				return err
+				return lastLine(c.OutOrStdout(), err)
 			}
 			return verdictOf(r)
 		},
@@ -91,6 +92,21 @@ Lanes:
 	f.BoolVarP(&quiet, "quiet", "q", false, "no progress")
 	f.BoolVar(&print, "print-report", false, "print the report too, packed, before the summary: \"outrigger merge\" finds it in a log")
 	return c
+}
+
+// lastLine says on out what became of a run that ended with err, where that is the infrastructure's fault: the last line that
+// is printed there is always a verdict. A mistake in usage is no run.
+func lastLine(out io.Writer, err error) error {
+	if run.Exit(err) != report.ExitInfrastructure {
+		return err
+	}
+	conclusion := report.InfrastructureLost
+	if errors.Is(err, run.ErrInterrupted) {
+		conclusion = report.InterruptedRun
+	}
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	_, failed := fmt.Fprintf(out, "verdict: %s (exit %d): %s\n", conclusion, report.ExitInfrastructure, first)
+	return errors.Join(err, failed)
 }
 
 // stepSummary adds what a report says to the summary of the GitHub Actions step that runs this; elsewhere it does nothing.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // InDir takes the programs of a control plane that lie in dir, and asks the API server which version it is. version,
@@ -74,8 +75,14 @@ func versionArgs(name string) []string {
 }
 
 // printedVersion runs a program for its version.
+// versionTimeout bounds how long a program may take to say its version.
+const versionTimeout = 30 * time.Second
+
 func printedVersion(ctx context.Context, path string, args []string) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, versionTimeout, fmt.Errorf("not within %s", versionTimeout))
+	defer cancel()
 	command := exec.CommandContext(ctx, path, args...)
+	command.WaitDelay = time.Second // a child of it may hold its output open
 	command.Env = []string{} // it needs none, and a KUBECONFIG may make it talk to a cluster
 	out, err := command.CombinedOutput()
 	if len(out) > 4096 {
@@ -83,6 +90,9 @@ func printedVersion(ctx context.Context, path string, args []string) (string, er
 	}
 	text := strings.TrimSpace(string(out))
 	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return "", fmt.Errorf("ask %s for its version: %w: %s", path, err, text)
 	}
 	return text, nil

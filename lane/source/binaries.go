@@ -153,7 +153,7 @@ func CheckVersion(version string) error {
 func parseVersion(version string) (release, error) {
 	match := versionPattern.FindStringSubmatch(version)
 	if match == nil {
-		return release{}, fmt.Errorf("get Kubernetes binaries: %q is no version: write it as in %q. %s", version, DefaultVersion, known())
+		return release{}, fmt.Errorf("get Kubernetes binaries: %q is no version of Kubernetes 1: write it as in %q. %s", version, DefaultVersion, known())
 	}
 	return release{minor: match[2], patch: match[3]}, nil
 }
