@@ -224,7 +224,7 @@ func TestActionScripts(t *testing.T) {
 		{"no such lane", map[string]string{"lane": "nowhere"}, report.ExitUsage, ""},
 		{"shell in an input", map[string]string{"focus": `"; touch owned; $(touch owned)`}, report.ExitUsage, ""},
 		{"no such baseline", map[string]string{"baseline": "nix.json"}, report.ExitInfrastructure, "conformant"},
-		{"no such quarantine", map[string]string{"quarantine": "nix.yaml"}, report.ExitInfrastructure, ""},
+		{"no such quarantine", map[string]string{"quarantine": "nix.yaml"}, report.ExitUsage, ""},
 		{"an expired quarantine", map[string]string{"quarantine": past}, 1, "expired"},
 		{"an expired quarantine beside a baseline", map[string]string{"quarantine": past, "baseline": "base/report.json"}, report.ExitExpiredQuarantine, "expired"},
 	} {
