@@ -457,21 +457,6 @@ func TestCloseIsIdempotentAndFinal(t *testing.T) {
 	}
 }
 
-func TestKeep(t *testing.T) {
-	base := t.TempDir()
-	r := openRun(t, base)
-	if err := r.Keep(); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
-	}
-	openRun(t, base) // must not sweep it
-	if _, err := os.Stat(filepath.Join(r.Dir(), logsDir)); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestStartFailureLeavesNothing(t *testing.T) {
 	r := openRun(t, t.TempDir())
 	if _, err := r.Start(Spec{Name: "nothing", Path: "/does/not/exist"}); err == nil || !strings.Contains(err.Error(), "/does/not/exist") {

@@ -20,7 +20,6 @@ import (
 
 const (
 	lockFile     = "lock"
-	keptFile     = "kept"
 	logsDir      = "logs"
 	processesDir = "processes"
 
@@ -107,22 +106,20 @@ func Open(ctx context.Context, base string) (*Run, error) {
 // ID is the run's name, unique on this machine: time of start and a random part.
 func (r *Run) ID() string { return r.id }
 
-// Dir is the run's own directory, mode 0700. Close removes it unless Keep was called.
+// Dir is the run's own directory, mode 0700. Close removes it.
 func (r *Run) Dir() string { return r.dir }
+
+// Logs are the files that the processes' output goes to, sorted; Close removes them with the directory.
+func (r *Run) Logs() []string {
+	files, _ := filepath.Glob(filepath.Join(r.dir, logsDir, "*.log")) // the pattern is well-formed
+	return files
+}
 
 // Swept says, one line each, what Open found of earlier runs and removed. Empty as a rule.
 func (r *Run) Swept() []string { return r.swept }
 
-// Keep makes Close, and the sweeps of later runs, leave the directory with its logs in place.
-func (r *Run) Keep() error {
-	if err := os.WriteFile(filepath.Join(r.dir, keptFile), nil, 0o600); err != nil {
-		return fmt.Errorf("keep run directory %s: %w", r.dir, err)
-	}
-	return nil
-}
-
 // Close stops every process in reverse order of start (SIGTERM, after 5 s SIGKILL), gives reserved ports back and
-// removes the directory unless Keep was called. A second call waits for the first and returns what it returned.
+// removes the directory. A second call waits for the first and returns what it returned.
 func (r *Run) Close() error {
 	r.closeOnce.Do(func() { r.closeErr = r.close() })
 	return r.closeErr
@@ -149,10 +146,8 @@ func (r *Run) close() error {
 	}
 	close(r.done)
 
-	if _, err := os.Stat(filepath.Join(r.dir, keptFile)); err != nil {
-		if err := os.RemoveAll(r.dir); err != nil {
-			errs = append(errs, fmt.Errorf("close run %s: remove its directory: %w", r.id, err))
-		}
+	if err := os.RemoveAll(r.dir); err != nil {
+		errs = append(errs, fmt.Errorf("close run %s: remove its directory: %w", r.id, err))
 	}
 	errs = append(errs, r.lock.Close())
 	return errors.Join(errs...)

@@ -60,12 +60,6 @@ func sweepRun(dir, id string) (string, error) {
 		}
 		killed = append(killed, fmt.Sprintf("%s (%d)", filepath.Base(process.Executable), process.PID))
 	}
-	if _, err := os.Lstat(filepath.Join(dir, keptFile)); err == nil {
-		if len(killed) == 0 {
-			return "", nil
-		}
-		return fmt.Sprintf("killed what run %s had left running: %s; its directory is kept", id, strings.Join(killed, ", ")), nil
-	}
 	if err := os.RemoveAll(dir); err != nil {
 		return "", err
 	}

@@ -23,9 +23,8 @@ func (s *Session) keepLogs() (names []string) {
 	if s.options.Artifacts == "" || s.processes == nil {
 		return nil
 	}
-	files, _ := filepath.Glob(filepath.Join(s.processes.Dir(), "logs", "*.log")) // sorted
 	folder := filepath.Join(s.options.Artifacts, logsFolder)
-	for _, file := range files {
+	for _, file := range s.processes.Logs() {
 		to := filepath.Join(folder, filepath.Base(file))
 		if err := errors.Join(os.MkdirAll(folder, 0o755), copyEnd(file, to)); err != nil {
 			fmt.Fprintf(s.options.Progress, "the log %s could not be kept: %v\n", filepath.Base(file), err)
