@@ -83,7 +83,7 @@ func printedVersion(ctx context.Context, path string, args []string) (string, er
 	defer cancel()
 	command := exec.CommandContext(ctx, path, args...)
 	command.WaitDelay = time.Second // a child of it may hold its output open
-	command.Env = []string{} // it needs none, and a KUBECONFIG may make it talk to a cluster
+	command.Env = []string{}        // it needs none, and a KUBECONFIG may make it talk to a cluster
 	out, err := command.CombinedOutput()
 	if len(out) > 4096 {
 		out = out[:4096]
