@@ -180,7 +180,7 @@ func newID() (string, error) {
 // that is open to all could have been made by somebody else first.
 func makeBase(base string) error {
 	if err := os.MkdirAll(base, 0o700); err != nil {
-		return fmt.Errorf("make the directory for runs: %w", err)
+		return fmt.Errorf("make the directory for runs: %w; TMPDIR, or XDG_RUNTIME_DIR, says where it is", err)
 	}
 	info, err := os.Lstat(base)
 	if err != nil {

@@ -117,6 +117,9 @@ func explainCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if i := slices.IndexFunc(proof.All, func(p *proof.Proof) bool { return p.ID() == args[0] }); i >= 0 && !settings {
+				return explainProof(c.OutOrStdout(), proof.All[i])
+			}
 			found, err := set.Find(args[0])
 			if err != nil {
 				return &run.UsageError{Err: err}
@@ -135,6 +138,18 @@ func explainCommand() *cobra.Command {
 	c.Flags().StringVar(&o.Lane, "lane", "", "as in this lane: a rule may depend on it (default admission)")
 	c.Flags().StringVar(&o.Kubernetes, "k8s-version", "", "as with this version of Kubernetes in the controlplane lane (default: the lane's)")
 	return c
+}
+
+// explainProof says what is shown in a cluster, and why it must be so.
+func explainProof(w io.Writer, p *proof.Proof) error {
+	b := bufio.NewWriter(w)
+	fmt.Fprintf(b, "%s\n\n%s: %s\n  because           %s\n  source            %s\n", p.ID(), p.Outcome, p.Title, p.Because, p.Source)
+	when := "with make e2e PROVIDER=kind"
+	if p.Long {
+		when += " LONG=1"
+	}
+	fmt.Fprintf(b, "  shown             %s\n", when)
+	return b.Flush()
 }
 
 // printSettings prints the settings that a case wants of the injector, as YAML: what a target's template is given, and what

@@ -114,6 +114,7 @@ func TestExitCodes(t *testing.T) {
 		{2, `did you mean "kubesphere"`, []string{"run", "--target", misspelt}},
 		{2, "it is larger than", []string{"run", "--focus", one, "--quarantine", large}},
 		{3, "verdict: infrastructure (exit 3): ", []string{"run", "--focus", one, "--target", nobody}},
+		{0, "kind/runtime/proof=rolled\n", []string{"explain", "kind/runtime/proof=rolled"}},
 		{0, "dialect: kubesphere", []string{"explain", one, "--settings"}},
 		{2, "unknown flag", []string{"run", "--lanes", "admission"}},
 		{2, "there is no provider", []string{"provider", "moon"}},

@@ -158,7 +158,9 @@ report is added to the step's summary.`,
 			if err := stepSummary(r, report.Options{}); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "verdict: %s (exit %d): %s\n", r.Verdict.Conclusion, r.Verdict.Exit, r.Verdict.Because)
+			if _, err := fmt.Fprintf(c.OutOrStdout(), "verdict: %s (exit %d): %s\n", r.Verdict.Conclusion, r.Verdict.Exit, r.Verdict.Because); err != nil {
+				return err
+			}
 			return verdictOf(r)
 		},
 	}

@@ -178,7 +178,7 @@ func (g group) inCache(ctx context.Context, cacheDir string, w io.Writer) (strin
 	}
 
 	if err := os.MkdirAll(filepath.Dir(store.dir), 0o755); err != nil {
-		return "", fmt.Errorf("make the cache: %w", err)
+		return "", fmt.Errorf("make the cache: %w; XDG_CACHE_HOME says where it is", err)
 	}
 	told := progress.New(w)
 	unlock, err := told.Lock(ctx, store.dir+".lock")
