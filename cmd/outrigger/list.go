@@ -47,6 +47,9 @@ func listCommand() *cobra.Command {
 				return listCatalogue(c.OutOrStdout(), tables, proof.All)
 			}
 			if byTable {
+				if o.Lane != "" {
+					return &run.UsageError{Err: errors.New("--tables goes through all lanes: leave --lane out")}
+				}
 				return listTables(c.OutOrStdout(), &o, tables, selects)
 			}
 			facts, err := o.Facts()
@@ -126,6 +129,9 @@ func explainCommand() *cobra.Command {
 			}
 			if settings {
 				return printSettings(c.OutOrStdout(), found)
+			}
+			if err := o.Check(); err != nil {
+				return err
 			}
 			facts, err := o.Facts()
 			if err != nil {

@@ -24,8 +24,8 @@ func main() {
 	os.Exit(code)
 }
 
-// interruptible is a context that SIGINT, SIGTERM and SIGHUP (a terminal that is closed) end. A second signal ends the program at once: what is then left
-// behind, the next start sweeps.
+// interruptible is a context that SIGINT, SIGTERM and SIGHUP (a terminal that is closed) end. A second signal ends the
+// program at once: what is then left behind, the next start sweeps.
 func interruptible(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)

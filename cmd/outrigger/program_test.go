@@ -108,6 +108,8 @@ func TestExitCodes(t *testing.T) {
 		{2, `did you mean "true"`, []string{"explain", strings.Replace(one, "annotation=true", "annotation=ture", 1)}},
 		{2, "there is no routing", []string{"run", "--lane", "controlplane", "--routing", "foo"}},
 		{2, "the admission lane has no Services", []string{"run", "--routing", "endpoints"}},
+		{2, "leave --lane out", []string{"list", "--tables", "--lane", "kind"}},
+		{2, "for 1.20.0 take --lane controlplane", []string{"explain", one, "--k8s-version", "1.20.0"}},
 		{2, "leave one of them out", []string{"list", "--catalogue", "--tables"}},
 		{2, "leave --focus and --profile out", []string{"list", "--catalogue", "--profile", "kubesphere"}},
 		{2, "is the report itself", []string{"render", foreign, "--out", foreign}},

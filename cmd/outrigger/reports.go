@@ -162,8 +162,8 @@ func agreeCommand() *cobra.Command {
 		Use:   "agree REPORT…",
 		Short: "Say whether several lanes, or versions, saw the same in every case that more than one of them ran",
 		Long: `Say whether the runs of one or more reports saw the same in every case that more than one of them ran: the same
-status, outcome, code, reason, failed open, effect of the patches, and calls. A case that a lane cannot run is no disagreement, nor is one of which the rules
-expect different things in different runs. Whether what they saw is right, the reports' own verdicts say.
+status, outcome, code, reason, failed open, effect of the patches, and calls. A case that a lane cannot run is no
+disagreement, nor is one of which the rules expect different things in different runs. Whether what they saw is right, the reports' own verdicts say.
 
 Exit codes: 0 they agree, 1 they do not, 2 usage, 3 a report is incomplete or cannot be read, or no case ran twice.`,
 		Example: "  outrigger agree _artifacts/admission/report.json _artifacts/report.json",
