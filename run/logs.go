@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"syscall"
 )
 
 // logsFolder is where, in the artefacts' folder, the logs of what a run had started are, if it broke.
@@ -68,8 +70,9 @@ func removeLogs(artifacts string) error {
 			return err
 		}
 	}
-	if err := os.Remove(filepath.Join(artifacts, logsFolder)); err != nil && len(files) > 0 {
-		return err
+	err := os.Remove(filepath.Join(artifacts, logsFolder))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTEMPTY) { // what else is there stays
+		return nil
 	}
-	return nil
+	return err
 }

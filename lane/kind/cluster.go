@@ -526,8 +526,8 @@ const deletionTimeout = 2 * time.Minute
 
 // delete takes the cluster away, however far it has come.
 func (c *Cluster) delete() error {
-	done := make(chan error, 1)
-	go func() { done <- remove(c.provider, c.entry) }() // the library knows no context
+	done, entry := make(chan error, 1), c.entry
+	go func() { done <- remove(c.provider, entry) }() // the library knows no context
 	var err error
 	select {
 	case err = <-done:

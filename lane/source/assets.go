@@ -74,10 +74,10 @@ func versionArgs(name string) []string {
 	return nil
 }
 
-// printedVersion runs a program for its version.
 // versionTimeout bounds how long a program may take to say its version.
 const versionTimeout = 30 * time.Second
 
+// printedVersion runs a program for its version.
 func printedVersion(ctx context.Context, path string, args []string) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, versionTimeout, fmt.Errorf("not within %s", versionTimeout))
 	defer cancel()
