@@ -67,22 +67,22 @@ func Load(fsys fs.FS, shown string) (*Set, error) {
 }
 
 func loadProfile(fsys fs.FS, file, shown string) (*Profile, error) {
-	p := &Profile{File: path.Join(shown, file)}
-	var err error
-	if p.raw, err = decodeFile(fsys, file, p.File, p); err != nil {
+	p, shown := &Profile{}, path.Join(shown, file)
+	raw, err := decodeFile(fsys, file, shown, p)
+	if err != nil {
 		return nil, err
 	}
-	p.File = path.Join(shown, file) // an empty document leaves nothing as it was
+	p.File, p.raw = shown, raw // now: an empty document leaves nothing as it was
 	return p, p.check()
 }
 
 func loadTable(fsys fs.FS, file string, profile *Profile, shown string) (*Table, error) {
-	t := &Table{File: path.Join(shown, file), profile: profile}
-	raw, err := decodeFile(fsys, file, t.File, t)
+	t, shown := &Table{}, path.Join(shown, file)
+	raw, err := decodeFile(fsys, file, shown, t)
 	if err != nil {
 		return nil, err
 	}
-	t.File, t.profile = path.Join(shown, file), profile // an empty document leaves nothing as it was
+	t.File, t.profile = shown, profile // now: an empty document leaves nothing as it was
 	sum := sha256.Sum256(append(append(raw, 0), profile.raw...))
 	t.digest = hex.EncodeToString(sum[:8])
 	if err := t.check(); err != nil {
