@@ -107,6 +107,9 @@ func Open(ctx context.Context, o Options) (s *Session, err error) {
 	}
 	s.fleet = target.NewFleet(s.processes, s.subject, target.Options{Authority: s.authority})
 	s.closers = append(s.closers, func(context.Context) error { s.fleet.Stop(); return nil })
+	if _, err := s.fleet.Running(); err != nil {
+		return s, &UsageError{err}
+	}
 	if o.Artifacts != "" {
 		s.evidence = newEvidence(o.Artifacts, s.fleet.LogEnd)
 	}

@@ -45,11 +45,8 @@ const reachTimeout = 10 * time.Second
 // seem to break every rule.
 func (s *Session) reachRunning(ctx context.Context) error {
 	up, err := s.fleet.Running()
-	if err != nil {
-		return &UsageError{err}
-	}
-	if up == nil {
-		return nil
+	if up == nil || err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, reachTimeout, fmt.Errorf("not within %s", reachTimeout))
 	defer cancel()

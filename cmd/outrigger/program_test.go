@@ -86,6 +86,7 @@ func TestExitCodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	write("ca.pem", string(authority.CABundle()))
+	lacking := write("lacking.yaml", "schema: outrigger.dev/target/v1alpha1\nname: x\nprofiles: [kubesphere]\nurl: {address: 'https://127.0.0.1:1/', caFile: nix.pem, settings: {policy: enabled}}\n")
 	nobody := write("nobody.yaml", "schema: outrigger.dev/target/v1alpha1\nname: x\nprofiles: [kubesphere]\nurl: {address: 'https://127.0.0.1:1/', caFile: ca.pem, settings: {policy: enabled}}\n")
 	const one = "kubesphere/decision/workspace=named,ns-label=enabled,annotation=true,policy=enabled,host-network=no,namespace=ordinary"
 	for _, row := range []struct {
@@ -117,6 +118,7 @@ func TestExitCodes(t *testing.T) {
 		{2, "it is larger than", []string{"run", "--focus", one, "--quarantine", large}},
 		{3, "verdict: infrastructure (exit 3): ", []string{"run", "--focus", one, "--target", nobody}},
 		{0, "kind/runtime/proof=rolled\n", []string{"explain", "kind/runtime/proof=rolled"}},
+		{2, "reading the CA file", []string{"run", "--focus", one, "--target", lacking}},
 		{0, "dialect: kubesphere", []string{"explain", one, "--settings"}},
 		{2, "unknown flag", []string{"run", "--lanes", "admission"}},
 		{2, "there is no provider", []string{"provider", "moon"}},

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -293,11 +294,18 @@ func (c *Cluster) Ended(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("look at the %s's pods: %w", of.what, err))
 			continue
 		}
-		for _, pod := range list.Items {
-			for _, s := range pod.Status.ContainerStatuses {
-				if t := s.LastTerminationState.Terminated; s.RestartCount > 0 && t != nil {
-					errs = append(errs, fmt.Errorf("the %s's pod %s has ended %d times by itself, last with code %d (%s)", of.what, pod.Name, s.RestartCount, t.ExitCode, t.Reason))
-				}
+		errs = append(errs, endedOf(of.what, list.Items))
+	}
+	return errors.Join(errs...)
+}
+
+// endedOf says which containers of the pods have ended and were started again.
+func endedOf(what string, pods []corev1.Pod) error {
+	var errs []error
+	for _, pod := range pods {
+		for _, s := range pod.Status.ContainerStatuses {
+			if t := s.LastTerminationState.Terminated; s.RestartCount > 0 && t != nil {
+				errs = append(errs, fmt.Errorf("the %s's pod %s has ended %d times by itself, last with code %d (%s)", what, pod.Name, s.RestartCount, t.ExitCode, t.Reason))
 			}
 		}
 	}

@@ -80,3 +80,20 @@ func TestRemoveCollected(t *testing.T) {
 		t.Errorf("left are %v, error %v", left, err)
 	}
 }
+
+// What ended by itself and was started again is told of, by its pod and its code; a pod that never did is not.
+func TestEndedOf(t *testing.T) {
+	well, again := corev1.Pod{}, corev1.Pod{}
+	well.Name, again.Name = "tap-a", "tap-b"
+	well.Status.ContainerStatuses = []corev1.ContainerStatus{{}}
+	again.Status.ContainerStatuses = []corev1.ContainerStatus{{
+		RestartCount: 2, LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}},
+	}}
+	if err := endedOf("tap", []corev1.Pod{well}); err != nil {
+		t.Errorf("nothing has ended: %v", err)
+	}
+	err := endedOf("tap", []corev1.Pod{well, again})
+	if want := "the tap's pod tap-b has ended 2 times by itself, last with code 137 (OOMKilled)"; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %q", err, want)
+	}
+}
