@@ -41,8 +41,11 @@ func init() {
 	}
 }
 
-// newClient makes a client for a namespace.
+// newClient makes a client for a namespace, without a limit on its requests: it makes one for each change that it is told of,
+// and client-go's five a second would keep a replica's Lease behind what it has in force.
 func newClient(config *rest.Config, namespace string) (*client, error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1
 	transport, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("make a client of the API server: %w", err)
