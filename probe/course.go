@@ -101,7 +101,7 @@ func (r *Runner) runCourse(ctx context.Context, a *PlannedArrangement, judged fu
 				s.beside = all[s]
 			}
 		}
-		if err := r.takeStep(ctx, k, scenarios, in, refusal, changed); err != nil {
+		if err := r.takeStep(ctx, k, stage, scenarios, in, refusal, changed); err != nil {
 			return err
 		}
 	}
@@ -129,7 +129,7 @@ func refusalBy(err error) *metav1.Status {
 }
 
 // takeStep takes every scenario through the step with index k, side by side.
-func (r *Runner) takeStep(ctx context.Context, k int, scenarios []*scenario, inForce *Arrangement, refusal *metav1.Status, changed time.Time) error {
+func (r *Runner) takeStep(ctx context.Context, k int, stage *PlannedArrangement, scenarios []*scenario, inForce *Arrangement, refusal *metav1.Status, changed time.Time) error {
 	t := scenarios[0].planned.Case.Table
 	step := &t.Course[k]
 	f := newForms(t)
@@ -175,7 +175,7 @@ func (r *Runner) takeStep(ctx context.Context, k int, scenarios []*scenario, inF
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	if !step.Does.Follows() { // those only wait
-		group.SetLimit(max(1, r.Concurrency))
+		group.SetLimit(r.underWay(stage.Cases))
 	}
 	for _, try := range tries {
 		group.Go(func() error {
@@ -198,7 +198,7 @@ func (r *Runner) takeStep(ctx context.Context, k int, scenarios []*scenario, inF
 				}
 				s.add(step, j, o, at, changed)
 			}
-			err = r.settle(stepCtx, &Evidence{Judgement: j, Arrangement: inForce, Attempt: try.attempt, Observation: o, Calls: calls})
+			err = r.settle(stepCtx, &Evidence{Judgement: j, Arrangement: inForce.For(p.Namespace), Attempt: try.attempt, Observation: o, Calls: calls})
 			if ctx.Err() != nil {
 				return context.Cause(ctx) // a case that was cut off says nothing of the target
 			}

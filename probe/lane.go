@@ -70,6 +70,20 @@ type Arrangement struct {
 	Services   []*corev1.Service                                         // all of these, and no others of the lane's; sorted by namespace and name
 	Behind     map[string]string                                         // by namespace/name, the address at which the tap stands behind a Service; of all others nothing does
 	Stored     []*Stored                                                 // what requests are about: there before any of the webhooks is, and no others of the lane's
+	// Parts are the arrangements that stand side by side as this one, which is all of them; nil where it is one by itself.
+	Parts []*Arrangement
+}
+
+// For is the part of the arrangement that the namespace is of; the whole where it is one by itself.
+func (a *Arrangement) For(namespace string) *Arrangement {
+	for _, part := range a.Parts {
+		for _, ns := range part.Namespaces {
+			if ns.Name == namespace {
+				return part
+			}
+		}
+	}
+	return a
 }
 
 // Stored is an object that there is before any webhook: what a request is about, to be updated, deleted, connected to, or

@@ -36,18 +36,33 @@ type PlannedArrangement struct {
 	Wire   Wire            // whose listener the webhooks are called at
 	Backed map[string]bool // Services, by namespace/name, that the tap is to stand behind
 	Cases  []*Planned
+	// Parts are the arrangements that stand in the cluster side by side as this one, whose cases are theirs. See Together.
+	Parts []*PlannedArrangement
+
+	settings string // that all of its cases want, as JSON; "" where that does not matter. See BySettings.
 }
 
 // With is the same arrangement for other cases, which must be among its own.
 func (a *PlannedArrangement) With(cases []*Planned) *PlannedArrangement {
 	other := *a
-	other.Cases, other.Course = cases, nil
+	other.Cases, other.Course, other.Parts = cases, nil, nil
 	for k, stage := range a.Course {
 		var steps []*Planned
 		for _, p := range cases {
 			steps = append(steps, p.Course[k])
 		}
 		other.Course = append(other.Course, stage.With(steps))
+	}
+	for _, part := range a.Parts {
+		var own []*Planned
+		for _, p := range cases {
+			if slices.Contains(part.Cases, p) {
+				own = append(own, p)
+			}
+		}
+		if len(own) > 0 {
+			other.Parts = append(other.Parts, part.With(own))
+		}
 	}
 	return &other
 }
@@ -383,6 +398,18 @@ func into(doc map[string]any, object any) ([]byte, error) {
 	return raw, json.Unmarshal(raw, object)
 }
 
+// Arranged is what cases of a table have alike that can be run in one arrangement, where there is one injector.
+func Arranged(c table.Case) string {
+	if c.Table.Isolate { // its arrangements stand side by side
+		return fmt.Sprint(c.Variant(table.SettingsSection))
+	}
+	alike := fmt.Sprint(c.Variant(table.WebhookSection, table.WebhooksSection, table.ServicesSection, table.ObjectsSection, table.SettingsSection))
+	if named(c) {
+		alike += fmt.Sprint("/", c.Variant(table.NamespaceSection))
+	}
+	return alike
+}
+
 // BySettings is the same plan for a target of which there is one: cases that want the same settings come together,
 // arrangement by arrangement, so that the settings are changed as rarely as can be.
 func (p *Plan) BySettings() *Plan {
@@ -412,7 +439,9 @@ func (p *Plan) BySettings() *Plan {
 			if byForm[f] == nil {
 				forms = append(forms, f)
 			}
-			byForm[f] = append(byForm[f], a.With(here[f]))
+			only := a.With(here[f])
+			only.settings = f
+			byForm[f] = append(byForm[f], only)
 		}
 	}
 	for _, f := range forms {

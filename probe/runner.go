@@ -121,7 +121,7 @@ func (r *Runner) Run(ctx context.Context, plan *Plan, judged func(*Judgement)) e
 		}
 		complete, err := r.complete(ctx, a)
 		if err == nil {
-			err = r.Lane.Arrange(ctx, complete)
+			err = r.arrange(ctx, a, complete)
 		}
 		if err != nil {
 			return fmt.Errorf("arrange %s: %w", a.Name, err)
@@ -133,9 +133,36 @@ func (r *Runner) Run(ctx context.Context, plan *Plan, judged func(*Judgement)) e
 	return nil
 }
 
+// arrange makes the arrangement, and beside it has the target become what its first case wants: neither keeps the other
+// waiting. What goes wrong with the target, the case itself meets again.
+func (r *Runner) arrange(ctx context.Context, a *PlannedArrangement, complete *Arrangement) error {
+	var target sync.WaitGroup
+	target.Go(func() {
+		if _, release, err := r.Injector.Instance(ctx, a.Cases[0].Settings.Document); err == nil {
+			release()
+		}
+	})
+	defer target.Wait()
+	return r.Lane.Arrange(ctx, complete)
+}
+
 // complete is the arrangement with every webhook's clientConfig pointing at the tap, but for those that name a Service.
 // Behind that there is the tap as well, or nobody, as the case says.
 func (r *Runner) complete(ctx context.Context, a *PlannedArrangement) (*Arrangement, error) {
+	if a.Parts == nil {
+		return r.completeOne(ctx, a)
+	}
+	parts := make([]*Arrangement, len(a.Parts))
+	for i, part := range a.Parts {
+		var err error
+		if parts[i], err = r.completeOne(ctx, part); err != nil {
+			return nil, fmt.Errorf("%s: %w", part.Name, err)
+		}
+	}
+	return sideBySide(a.Name, parts), nil
+}
+
+func (r *Runner) completeOne(ctx context.Context, a *PlannedArrangement) (*Arrangement, error) {
 	out := &Arrangement{Name: a.Name, Namespaces: a.Namespaces, Services: a.Services}
 	var err error
 	if out.Stored, err = a.stored(); err != nil {
@@ -217,7 +244,7 @@ func (r *Runner) runCases(ctx context.Context, a *PlannedArrangement, inForce *A
 			if err != nil {
 				return fmt.Errorf("prepare %s: %w", p.Case.ID(), err)
 			}
-			t.inForce = inForce
+			t.inForce = inForce.For(p.Namespace)
 			select {
 			case tries <- t:
 			case <-ctx.Done():
@@ -227,7 +254,7 @@ func (r *Runner) runCases(ctx context.Context, a *PlannedArrangement, inForce *A
 		}
 		return nil
 	})
-	for range r.sideBySide(a) {
+	for range r.underWay(a.Cases) {
 		group.Go(func() error {
 			for t := range tries {
 				j := r.one(ctx, t)
@@ -246,16 +273,27 @@ func (r *Runner) runCases(ctx context.Context, a *PlannedArrangement, inForce *A
 	return err
 }
 
-// waiting is how many cases are under way at once that wait for timeouts: so many that a table takes little longer than its
-// slowest case, and so few that to begin them all takes no noticeable part of the shortest timeout, a second.
-const waiting = 32
+// How many cases are under way at once that wait more than they keep anybody busy.
+const (
+	// Of timeouts: so many that a table takes little longer than its slowest case, and so few that to begin them all takes no
+	// noticeable part of the shortest timeout, a second.
+	waitingForTimeouts = 128
+	// Of controllers, which take some at a time.
+	waitingForControllers = 32
+)
 
-// sideBySide is how many of the arrangement's cases are under way at once.
-func (r *Runner) sideBySide(a *PlannedArrangement) int {
-	if len(a.Cases) > 0 && a.Cases[0].Case.Table.Waits {
-		return max(r.Concurrency, waiting)
+// underWay is how many of the cases, which are of one arrangement, are under way at once.
+func (r *Runner) underWay(cases []*Planned) int {
+	n := max(1, r.Concurrency)
+	for _, p := range cases {
+		switch {
+		case p.Case.Table.Waits:
+			return max(n, waitingForTimeouts)
+		case slices.Contains(p.Case.Needs(), FeatureControllers):
+			return max(n, waitingForControllers)
+		}
 	}
-	return r.Concurrency
+	return n
 }
 
 // prepare makes the case's attempt and has the target ready in its settings. An error ends the run: without its target

@@ -51,7 +51,7 @@ func (o *Options) covering(tables []*table.Table) probe.Selects {
 	for _, t := range tables {
 		chosen[t] = map[int]bool{}
 		for _, runs := range []bool{true, false} {
-			for _, c := range cover.Cases(t, func(c table.Case) bool { return (c.Missing(facts) == "") == runs }) {
+			for _, c := range cover.Cases(t, func(c table.Case) bool { return (c.Missing(facts) == "") == runs }, probe.Arranged) {
 				chosen[t][c.Number()] = true
 			}
 		}

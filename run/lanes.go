@@ -22,12 +22,14 @@ type place struct {
 	facts func(*Options) probe.Facts
 	check func(*Options) error // what of the options the lane cannot do
 	open  func(context.Context, *Session) (probe.Lane, error)
+	// together: to arrange takes long enough there that arrangements which can stand side by side.
+	together bool
 }
 
 var places = []place{
-	{admission.Name, admissionFacts, checkAdmission, openAdmission},
-	{controlplane.Name, controlplaneFacts, checkControlplane, openControlplane},
-	{kind.Name, kindFacts, checkKind, openKind},
+	{admission.Name, admissionFacts, checkAdmission, openAdmission, false},
+	{controlplane.Name, controlplaneFacts, checkControlplane, openControlplane, true},
+	{kind.Name, kindFacts, checkKind, openKind, true},
 }
 
 // Lanes that Options.Lane may name.

@@ -174,6 +174,15 @@ func (s *Session) draw(tables []*table.Table, selects probe.Selects) (err error)
 	if s.plan, err = shardOf(s.plan, s.options.Shard, s.timings); err != nil {
 		return err
 	}
+	place, err := s.options.place()
+	if err != nil {
+		return err
+	}
+	if place.together {
+		if s.plan, err = s.plan.Together(); err != nil {
+			return err
+		}
+	}
 	s.total.Store(int64(s.plan.Len() * s.options.Repeat))
 	return nil
 }

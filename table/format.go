@@ -150,6 +150,10 @@ type Table struct {
 	Alone bool `yaml:"alone" json:"alone,omitempty"`
 	// Waits says that the cases wait for timeouts more than they keep anybody busy: many more than otherwise run side by side.
 	Waits bool `yaml:"waits" json:"waits,omitempty"`
+	// Isolate has arrangements of the table stand in the cluster side by side, which takes less time where a lane has a real
+	// API server: the webhooks of each then are limited to its own namespaces, by one more label that their namespaceSelector
+	// wants. It is not for namespaces whose names are given, nor for requests about objects outside namespaces.
+	Isolate bool `yaml:"isolate" json:"isolate,omitempty"`
 	// Excluded are combinations that cannot be, each with its reason.
 	Excluded []Exclusion `yaml:"excluded" json:"excluded,omitempty"`
 	// Rules are tried in order; the first that holds decides.

@@ -77,6 +77,7 @@ func marked(a *probe.Arrangement) (*probe.Arrangement, error) {
 // awaitInForce returns once every configuration of a, which is marked, is in force.
 func (l *Lane) awaitInForce(ctx context.Context, a *probe.Arrangement) error {
 	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(8) // one by one they come into force: who asks after all at once only keeps the API server from it
 	for _, c := range a.Webhooks {
 		last := c.Webhooks[len(c.Webhooks)-1]
 		all.Go(func() error {

@@ -19,13 +19,16 @@ import (
 const Strength = 3
 
 // Cases selects of a table's cases for which among is true (nil: of all): every case of its picture (the full product of the
-// dimensions that its view names, with each other dimension at its first value, which is the neutral one), and with them as
-// few more as it takes for every combination of Strength values that occurs among them to occur. They are in the order of
-// the full product.
-func Cases(t *table.Table, among func(table.Case) bool) []table.Case {
+// dimensions that its view names, with each other dimension at its first value, which is the neutral one), and with them few
+// more, such that every combination of Strength values that occurs among them occurs. They are in the order of the full
+// product.
+//
+// group says which cases share what it takes long to arrange (nil: nothing is): few groups are preferred to few cases.
+func Cases(t *table.Table, among func(table.Case) bool, group func(table.Case) string) []table.Case {
 	var all []table.Case
 	var rows [][]int
-	var picture []int
+	var picture, groups []int
+	number := map[string]int{} // of a group
 	sizes := make([]int, len(t.Dimensions))
 	seen := make([]bool, len(t.Dimensions))
 	for d, dimension := range t.Dimensions {
@@ -44,9 +47,20 @@ func Cases(t *table.Table, among func(table.Case) bool) []table.Case {
 		if neutral {
 			picture = append(picture, len(rows))
 		}
+		if group != nil {
+			g := group(c)
+			if _, known := number[g]; !known {
+				number[g] = len(number)
+			}
+			groups = append(groups, number[g])
+		}
 		all, rows = append(all, c), append(rows, row)
 	}
-	chosen := Rows(sizes, rows, Strength, picture)
+	chosen := Rows(sizes, rows, Strength, picture, nil)
+	// Greed is no proof: at times those that come without a look at groups cost less.
+	if grouped := Rows(sizes, rows, Strength, picture, groups); groups != nil && costOf(grouped, groups) < costOf(chosen, groups) {
+		chosen = grouped
+	}
 	cases := make([]table.Case, len(chosen))
 	for i, n := range chosen {
 		cases[i] = all[n]
@@ -58,36 +72,58 @@ func Cases(t *table.Table, among func(table.Case) bool) []table.Case {
 // rows occurs. A row has a value for each column, the values of column c being 0 to sizes[c]-1. The rows of chosen are
 // part of the selection whatever they add to it.
 //
-// It is the greedy algorithm for set cover: whatever row adds most comes next. What a row adds can only become less as
-// others are taken, so a heap of what each added when last looked at finds the next without looking at all of them.
-func Rows(sizes []int, rows [][]int, strength int, chosen []int) []int {
+// It is the greedy algorithm for set cover: whatever row adds most for what it costs comes next. A row costs 1, and the first
+// of a group (groups holds each row's; nil: there are none) opening more. What a row adds can only become less as others are
+// taken, so a heap of what each added when last looked at finds the next without looking at all of them.
+func Rows(sizes []int, rows [][]int, strength int, chosen, groups []int) []int {
 	t := newTuples(sizes, strength)
 	var taken []int
+	members := map[int][]int{} // rows of the groups that are not open
+	for n, g := range groups {
+		members[g] = append(members[g], n)
+	}
+	cost := func(n int) int {
+		if groups != nil && members[groups[n]] != nil {
+			return 1 + opening
+		}
+		return 1
+	}
+	h := make(candidates, 0, len(rows))
+	offer := func(n int) {
+		if gain := t.gain(rows[n]); gain > 0 {
+			heap.Push(&h, candidate{row: n, gain: gain, cost: cost(n), order: scatter(n)})
+		}
+	}
 	take := func(n int) {
 		taken = append(taken, n)
 		t.add(rows[n], 1)
+		if groups == nil {
+			return
+		}
+		others := members[groups[n]]
+		delete(members, groups[n])
+		for _, other := range others { // they cost less from now on: what they were offered at before is out of date
+			offer(other)
+		}
 	}
 	for _, n := range chosen {
 		take(n)
 	}
-	h := make(candidates, 0, len(rows))
 	for n := range rows {
-		if gain := t.gain(rows[n]); gain > 0 {
-			h = append(h, candidate{row: n, gain: gain, order: scatter(n)})
-		}
+		offer(n)
 	}
-	heap.Init(&h)
 	for len(h) > 0 {
 		best := &h[0]
 		switch gain := t.gain(rows[best.row]); {
 		case gain == 0:
 			heap.Pop(&h)
-		case gain < best.gain:
-			best.gain = gain
+		case gain < best.gain || cost(best.row) < best.cost:
+			best.gain, best.cost = gain, cost(best.row)
 			heap.Fix(&h, 0)
 		default:
-			take(best.row)
+			n := best.row
 			heap.Pop(&h)
+			take(n)
 		}
 	}
 	// What was taken early may have become superfluous by what came after.
@@ -101,6 +137,15 @@ func Rows(sizes []int, rows [][]int, strength int, chosen []int) []int {
 	}
 	slices.Sort(kept)
 	return slices.Compact(kept)
+}
+
+// costOf the rows, with the groups that they open.
+func costOf(chosen, groups []int) int {
+	open := map[int]bool{}
+	for _, n := range chosen {
+		open[groups[n]] = true
+	}
+	return len(chosen) + opening*len(open)
 }
 
 // tuples counts how often each combination of values occurs, for each combination of columns.
@@ -170,10 +215,13 @@ func (t *tuples) superfluous(row []int) bool {
 	return true
 }
 
-// A candidate is a row that may be taken: what it added when it was last looked at.
+// opening a group costs as much as so many rows: to arrange takes the kind lane some 40 ms, and a case 4.
+const opening = 10
+
+// A candidate is a row that may be taken: what it added, and cost, when it was last looked at.
 type candidate struct {
-	row, gain int
-	order     uint64 // among those that add as much
+	row, gain, cost int
+	order           uint64 // among those that add as much for it
 }
 
 // scatter orders rows that add the same: by a fixed hash and not by number, since neighbours have most values in common
@@ -191,7 +239,7 @@ type candidates []candidate
 func (h candidates) Len() int { return len(h) }
 
 func (h candidates) Less(i, j int) bool {
-	return cmp.Or(cmp.Compare(h[j].gain, h[i].gain), cmp.Compare(h[i].order, h[j].order), cmp.Compare(h[i].row, h[j].row)) < 0
+	return cmp.Or(cmp.Compare(h[j].gain*h[i].cost, h[i].gain*h[j].cost), cmp.Compare(h[i].order, h[j].order), cmp.Compare(h[i].row, h[j].row)) < 0
 }
 
 func (h candidates) Swap(i, j int) { h[i], h[j] = h[j], h[i] }

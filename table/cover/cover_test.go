@@ -105,7 +105,11 @@ func TestNoTripleIsMissing(t *testing.T) {
 		if len(rows) > 0 {
 			always = rapid.SliceOfN(rapid.IntRange(0, len(rows)-1), 0, 5).Draw(t, "always")
 		}
-		chosen := Rows(sizes, rows, Strength, always)
+		var groups []int // none, or each row's
+		if rapid.Bool().Draw(t, "grouped") {
+			groups = rapid.SliceOfN(rapid.IntRange(0, 3), len(rows), len(rows)).Draw(t, "groups")
+		}
+		chosen := Rows(sizes, rows, Strength, always, groups)
 		if tuple := missing(rows, chosen, Strength); tuple != "" {
 			t.Fatalf("%s is in a row, and in none of those chosen", tuple)
 		}
@@ -117,7 +121,7 @@ func TestNoTripleIsMissing(t *testing.T) {
 		if !slices.IsSorted(chosen) || len(slices.Compact(slices.Clone(chosen))) != len(chosen) {
 			t.Fatalf("not ascending, or a row twice: %v", chosen)
 		}
-		if again := Rows(sizes, rows, Strength, always); !slices.Equal(again, chosen) {
+		if again := Rows(sizes, rows, Strength, always, groups); !slices.Equal(again, chosen) {
 			t.Fatalf("another selection the second time: %v, then %v", chosen, again)
 		}
 	})
@@ -154,14 +158,14 @@ func TestRealTables(t *testing.T) {
 				rows = append(rows, row)
 			}
 			bound := lowerBound(sizes, rows, Strength)
-			if chosen := Rows(sizes, rows, Strength, nil); len(chosen) > 2*bound || len(chosen) < bound {
+			if chosen := Rows(sizes, rows, Strength, nil, nil); len(chosen) > 2*bound || len(chosen) < bound {
 				t.Errorf("%d rows where no selection can have less than %d: more than twice as many", len(chosen), bound)
 			} else {
 				t.Logf("%d of %d rows, lower bound %d", len(chosen), len(rows), bound)
 			}
 			var chosen []int
 			in := map[int]bool{}
-			for _, c := range Cases(tab, nil) {
+			for _, c := range Cases(tab, nil, nil) {
 				chosen = append(chosen, number[c.Number()])
 				in[c.Number()] = true
 			}
@@ -184,6 +188,63 @@ func TestRealTables(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What takes long to arrange is arranged more rarely where it is said which cases share it; not a triple is missing then, and
+// the size stays within twice the lower bound.
+func TestFewGroups(t *testing.T) {
+	set, err := scenarios.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tab := range set.Tables {
+		if tab.ID() != "istio-classic/decision" {
+			continue
+		}
+		group := func(c table.Case) string {
+			return fmt.Sprint(c.Variant(table.SettingsSection), c.Variant(table.NamespaceSection))
+		}
+		count := func(cases []table.Case) int {
+			open := map[string]bool{}
+			for _, c := range cases {
+				open[group(c)] = true
+			}
+			return len(open)
+		}
+		few, grouped := Cases(tab, nil, nil), Cases(tab, nil, group)
+		t.Logf("%d cases of %d groups, and %d of %d", len(few), count(few), len(grouped), count(grouped))
+		if count(grouped) >= count(few) || len(grouped)+opening*count(grouped) >= len(few)+opening*count(few) {
+			t.Errorf("%d cases of %d groups, without a look at groups %d of %d", len(grouped), count(grouped), len(few), count(few))
+		}
+		sizes := make([]int, len(tab.Dimensions))
+		for d := range sizes {
+			sizes[d] = len(tab.Dimensions[d].Values)
+		}
+		var rows [][]int
+		number := map[int]int{}
+		for c := range tab.Cases() {
+			row := make([]int, len(sizes))
+			for d := range row {
+				row[d] = c.Index(d)
+			}
+			number[c.Number()] = len(rows)
+			rows = append(rows, row)
+		}
+		var chosen []int
+		picture := 0
+		for _, c := range grouped {
+			chosen = append(chosen, number[c.Number()])
+			if inPicture(tab, c) {
+				picture++
+			}
+		}
+		if tuple := missing(rows, chosen, Strength); tuple != "" {
+			t.Errorf("%s is missing", tuple)
+		}
+		if bound := lowerBound(sizes, rows, Strength); len(chosen) > 2*bound+picture {
+			t.Errorf("%d cases where no selection can have less than %d, and the picture %d", len(chosen), bound, picture)
+		}
 	}
 }
 
@@ -215,7 +276,7 @@ func TestAmongThoseThatRun(t *testing.T) {
 			number[c.Number()] = len(rows)
 			rows = append(rows, row)
 		}
-		for _, c := range Cases(tab, runs) {
+		for _, c := range Cases(tab, runs, nil) {
 			n, ok := number[c.Number()]
 			if !ok {
 				t.Errorf("%s cannot be run, and was chosen", c.ID())
@@ -249,7 +310,7 @@ func TestDecisionIsAlwaysInFull(t *testing.T) {
 	}
 	in := map[string]bool{}
 	for _, tab := range set.Tables {
-		for _, c := range Cases(tab, nil) {
+		for _, c := range Cases(tab, nil, nil) {
 			in[c.ID()] = true
 		}
 	}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/outrigger-k8s/outrigger/table"
+)
+
+// partLabel is the label by which webhooks are limited to the namespaces of one of several arrangements that stand in the
+// cluster side by side. Its value is the part's number.
+const partLabel = "outrigger.dev/part"
+
+// maxParts bounds how many arrangements stand side by side: every request is held against the webhooks of all of them.
+const maxParts = 64
+
+// Together is the same plan in fewer arrangements: those of tables that say so (isolate) are joined, as parts of one, which
+// is made at once and whose cases run side by side. Each part's webhooks are limited to namespaces of its own. To arrange
+// takes an API server as long as many cases, and cases that wait wait together.
+//
+// Parts of one arrangement want the same settings of the injector, if there is one of it; have the same objects beside them,
+// which are the cluster's; and where they have a course, are of one table. Those with Services stay by themselves.
+func (p *Plan) Together() (*Plan, error) {
+	out := &Plan{Facts: p.Facts, Tables: p.Tables, NotRun: p.NotRun}
+	open := map[string]*PlannedArrangement{}
+	for _, a := range p.Arrangements {
+		key, err := a.joins()
+		if err != nil {
+			return nil, fmt.Errorf("plan %s: %w", a.Name, err)
+		}
+		if key == "" {
+			out.Arrangements = append(out.Arrangements, a)
+			continue
+		}
+		whole := open[key]
+		if whole == nil || len(whole.Parts) == maxParts {
+			whole = &PlannedArrangement{settings: a.settings}
+			whole.Name = a.Name
+			for _, stage := range a.Course {
+				step := &PlannedArrangement{}
+				step.Name = stage.Name
+				whole.Course = append(whole.Course, step)
+			}
+			open[key] = whole
+			out.Arrangements = append(out.Arrangements, whole)
+		}
+		whole.join(a)
+	}
+	return out, nil
+}
+
+// joins is what arrangements that may be parts of one have in common, "" of one that stays by itself.
+func (a *PlannedArrangement) joins() (string, error) {
+	c := a.Cases[0].Case
+	if !c.Table.Isolate {
+		return "", nil
+	}
+	for _, stage := range append(slices.Clone(a.Course), a) {
+		if len(stage.Services) > 0 {
+			return "", nil
+		}
+	}
+	for _, p := range a.Cases {
+		if named(p.Case) {
+			return "", fmt.Errorf("%s: its namespace has a name, and its table isolates", p.Case.ID())
+		}
+	}
+	like := struct {
+		Settings, Table string
+		Waits           bool
+		Objects         []map[string]any
+	}{Settings: a.settings, Waits: c.Table.Waits}
+	if len(a.Course) > 0 {
+		like.Table = c.Table.ID()
+		for _, step := range a.Cases[0].Course {
+			like.Objects = append(like.Objects, step.Case.Document(table.ObjectsSection))
+		}
+	} else {
+		like.Objects = append(like.Objects, c.Document(table.ObjectsSection))
+	}
+	key, err := json.Marshal(like) // sorts its keys
+	return string(key), err
+}
+
+// join adds a part, in namespaces of its own.
+func (a *PlannedArrangement) join(part *PlannedArrangement) {
+	n := len(a.Parts)
+	own := *part
+	own.Cases, own.Course = nil, nil
+	for _, p := range part.Cases {
+		own.Cases = append(own.Cases, p.inPart(n))
+	}
+	own.Namespaces = namespacesOf(part, n)
+	for k, stage := range part.Course {
+		step := *stage
+		step.Cases, step.Namespaces = nil, namespacesOf(stage, n)
+		for _, p := range own.Cases {
+			step.Cases = append(step.Cases, p.Course[k])
+		}
+		own.Course = append(own.Course, &step)
+		whole := a.Course[k]
+		whole.Parts, whole.Cases = append(whole.Parts, &step), append(whole.Cases, step.Cases...)
+	}
+	a.Parts, a.Cases = append(a.Parts, &own), append(a.Cases, own.Cases...)
+}
+
+// inPart is the same case in its part's namespace.
+func (p *Planned) inPart(n int) *Planned {
+	other := *p
+	other.Namespace, other.Course = namespaceOfPart(p.Namespace, n), nil
+	for _, step := range p.Course {
+		other.Course = append(other.Course, step.inPart(n))
+	}
+	return &other
+}
+
+func namespaceOfPart(name string, n int) string { return fmt.Sprintf("%s-%d", name, n) }
+
+// namespacesOf are the arrangement's namespaces as those of part n.
+func namespacesOf(a *PlannedArrangement, n int) []*corev1.Namespace {
+	var list []*corev1.Namespace
+	for _, ns := range a.Namespaces {
+		ns = ns.DeepCopy()
+		ns.Name = namespaceOfPart(ns.Name, n)
+		if ns.Labels == nil {
+			ns.Labels = map[string]string{}
+		}
+		ns.Labels[partLabel] = strconv.Itoa(n)
+		list = append(list, ns)
+	}
+	return list
+}
+
+// sideBySide is the arrangement that is made of the parts: their webhook configurations under names of their own, each
+// limited to the namespaces of its part. The order of a part's configurations stays what it was.
+func sideBySide(name string, parts []*Arrangement) *Arrangement {
+	out := &Arrangement{Name: name, Parts: parts}
+	stored := map[string]bool{}
+	for n, part := range parts {
+		for _, c := range part.Webhooks {
+			c.Name = fmt.Sprintf("%02d.%s", n, c.Name)
+			for i := range c.Webhooks {
+				limit(&c.Webhooks[i].NamespaceSelector, n)
+			}
+		}
+		for _, c := range part.Validating {
+			c.Name = fmt.Sprintf("%02d.%s", n, c.Name)
+			for i := range c.Webhooks {
+				limit(&c.Webhooks[i].NamespaceSelector, n)
+			}
+		}
+		out.Webhooks = append(out.Webhooks, part.Webhooks...)
+		out.Validating = append(out.Validating, part.Validating...)
+		out.Namespaces = append(out.Namespaces, part.Namespaces...)
+		for _, s := range part.Stored {
+			key := fmt.Sprint(s.Resource, s.Namespace, "/", s.Object.GetName())
+			if !stored[key] { // what lies in no namespace is in every part, and the same
+				stored[key] = true
+				out.Stored = append(out.Stored, s)
+			}
+		}
+	}
+	return out
+}
+
+// limit has a namespaceSelector want the label of part n too.
+func limit(selector **metav1.LabelSelector, n int) {
+	limited := &metav1.LabelSelector{}
+	if *selector != nil {
+		limited = (*selector).DeepCopy()
+	}
+	if limited.MatchLabels == nil {
+		limited.MatchLabels = map[string]string{}
+	}
+	limited.MatchLabels[partLabel] = strconv.Itoa(n)
+	*selector = limited
+}
