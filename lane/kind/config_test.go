@@ -28,8 +28,8 @@ func TestReadConfig(t *testing.T) {
 		{"empty", "", `it is a "" of ""`},
 		{"no audit log", strings.ReplaceAll(own, "/var/log/kubernetes/audit.log", "/dev/null"), "does not turn audit logging on"},
 		{"no audit policy", strings.ReplaceAll(own, "containerPath: /etc/kubernetes/audit-policy.yaml", "containerPath: /elsewhere"), "does not turn audit logging on"},
-		{"a patch of nothing", strings.ReplaceAll(own, "kind: KubeletConfiguration", "kin: KubeletConfiguration"), "kubeadm patch 3 has no kind"},
-		{"a broken patch", strings.ReplaceAll(own, "kind: KubeletConfiguration", "kind: [KubeletConfiguration"), "kubeadm patch 3 cannot be read"},
+		{"a patch of nothing", strings.ReplaceAll(own, "kind: KubeletConfiguration", "kin: KubeletConfiguration"), "kubeadm patch 4 has no kind"},
+		{"a broken patch", strings.ReplaceAll(own, "kind: KubeletConfiguration", "kind: [KubeletConfiguration"), "kubeadm patch 4 cannot be read"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "kind-config.yaml")

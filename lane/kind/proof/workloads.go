@@ -18,6 +18,13 @@ import (
 // workloads is about pods that controllers make.
 var workloads = []*Proof{
 	{
+		Name: "rollout", Title: "after its namespace is labelled, a Deployment's old pods stay as they are, and a rollout's are injected", Outcome: "injected",
+		Because:   "injection happens when a pod is created, and never again",
+		Source:    "istio.io/latest/docs/setup/additional-setup/sidecar-injection",
+		Catalogue: []int{23},
+		show:      rollout,
+	},
+	{
 		Name: "deployment", Title: "a Deployment comes up with the sidecar", Outcome: "injected",
 		Because: "its ReplicaSet's pods are admitted like any other", Source: "kubernetes.io/docs/concepts/workloads/controllers/deployment",
 		show: comesUp(func(ctx context.Context, w *world, ns string, pod corev1.PodTemplateSpec) error {
@@ -70,13 +77,6 @@ var workloads = []*Proof{
 		Because: "their pods are admitted like any other", Source: "kubernetes.io/docs/concepts/workloads/controllers/cron-jobs",
 		Long: true,
 		show: cronJob,
-	},
-	{
-		Name: "rollout", Title: "after its namespace is labelled, a Deployment's old pods stay as they are, and a rollout's are injected", Outcome: "injected",
-		Because:   "injection happens when a pod is created, and never again",
-		Source:    "istio.io/latest/docs/setup/additional-setup/sidecar-injection",
-		Catalogue: []int{23},
-		show:      rollout,
 	},
 	{
 		Name: "job-native", Title: "a Job with a native sidecar completes", Outcome: "injected",
