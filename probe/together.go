@@ -67,9 +67,17 @@ func (a *PlannedArrangement) joins() (string, error) {
 			return "", nil
 		}
 	}
+	f := newForms(c.Table)
 	for _, p := range a.Cases {
 		if named(p.Case) {
 			return "", fmt.Errorf("%s: its namespace has a name, and its table isolates", p.Case.ID())
+		}
+		r, err := f.request(p.Case)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", p.Case.ID(), err)
+		}
+		if !r.Namespaced() {
+			return "", fmt.Errorf("%s: its request is about an object outside namespaces, which every part's webhooks would be asked about, and its table isolates", p.Case.ID())
 		}
 	}
 	like := struct {

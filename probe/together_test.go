@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/outrigger-k8s/outrigger/table"
 )
@@ -109,14 +111,19 @@ func TestPartsShareNoNamespace(t *testing.T) {
 	}
 }
 
-// A namespace that has a name is every part's: a table that isolates must not give one.
-func TestIsolatedNamespacesHaveNoNames(t *testing.T) {
-	plan, err := NewPlan([]*table.Table{loaded(t, strings.Replace(isolating, `labels: {l: "1"}}}}`, "name: kube-system}}}", 1))}, Facts{}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := plan.Together(); err == nil || !strings.Contains(err.Error(), "ns=labelled") || !strings.Contains(err.Error(), "its namespace has a name") {
-		t.Errorf("error %v", err)
+// What is every part's, a namespace that has a name or an object outside namespaces, a table that isolates must not be about.
+func TestNothingIsEveryParts(t *testing.T) {
+	for was, is := range map[string]struct{ instead, want string }{
+		`labels: {l: "1"}}}}`:                        {"name: kube-system}}}", "its namespace has a name"},
+		`namespace: {metadata: {labels: {l: "1"}}}}`: {"request: {resource: v1/nodes, scope: Cluster, object: {apiVersion: v1, kind: Node}}}", "outside namespaces"},
+	} {
+		plan, err := NewPlan([]*table.Table{loaded(t, strings.Replace(isolating, was, is.instead, 1))}, Facts{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := plan.Together(); err == nil || !strings.Contains(err.Error(), "ns=labelled") || !strings.Contains(err.Error(), is.want) {
+			t.Errorf("error %v, want one about ns=labelled: %s", err, is.want)
+		}
 	}
 }
 
@@ -176,8 +183,11 @@ func TestSideBySide(t *testing.T) {
 		return []admissionregistrationv1.MutatingWebhook{{Name: "h", NamespaceSelector: selector}}
 	}
 	shared := &metav1.LabelSelector{MatchLabels: map[string]string{"l": "1"}}
-	part := func() *Arrangement {
+	crd := &Stored{Object: &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"name": "crd"}}}, Shared: true}
+	part := func(namespace string) *Arrangement {
 		return &Arrangement{
+			Namespaces: []*corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: namespace}}},
+			Stored:     []*Stored{crd},
 			Webhooks: []*admissionregistrationv1.MutatingWebhookConfiguration{
 				{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Webhooks: hook(nil)},
 				{ObjectMeta: metav1.ObjectMeta{Name: "a-b"}, Webhooks: hook(shared)},
@@ -187,7 +197,13 @@ func TestSideBySide(t *testing.T) {
 			},
 		}
 	}
-	whole := sideBySide("all", []*Arrangement{part(), part()})
+	whole := sideBySide("all", []*Arrangement{part("x"), part("y")})
+	if len(whole.Stored) != 1 {
+		t.Errorf("what both have is stored %d times, want once", len(whole.Stored))
+	}
+	if whole.For("y") != whole.Parts[1] || whole.For("x") != whole.Parts[0] || whole.For("z") != whole {
+		t.Error("a namespace is of another part, or one that is of none is")
+	}
 	var names []string
 	for _, c := range whole.Webhooks {
 		names = append(names, c.Name+" "+metav1.FormatLabelSelector(c.Webhooks[0].NamespaceSelector))

@@ -22,7 +22,7 @@ type place struct {
 	facts func(*Options) probe.Facts
 	check func(*Options) error // what of the options the lane cannot do
 	open  func(context.Context, *Session) (probe.Lane, error)
-	// together: to arrange takes long enough there that arrangements which can stand side by side.
+	// together: arrangements that can stand side by side do, since to arrange takes long there.
 	together bool
 }
 

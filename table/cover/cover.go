@@ -57,9 +57,11 @@ func Cases(t *table.Table, among func(table.Case) bool, group func(table.Case) s
 		all, rows = append(all, c), append(rows, row)
 	}
 	chosen := Rows(sizes, rows, Strength, picture, nil)
-	// Greed is no proof: at times those that come without a look at groups cost less.
-	if grouped := Rows(sizes, rows, Strength, picture, groups); groups != nil && costOf(grouped, groups) < costOf(chosen, groups) {
-		chosen = grouped
+	if group != nil {
+		// Greed is no proof: at times those that come without a look at groups cost less.
+		if grouped := Rows(sizes, rows, Strength, picture, groups); costOf(grouped, groups) < costOf(chosen, groups) {
+			chosen = grouped
+		}
 	}
 	cases := make([]table.Case, len(chosen))
 	for i, n := range chosen {
