@@ -57,8 +57,8 @@ N         ?= 20
 
 # The suite in e2e runs by itself; its own tests do not.
 UNIT   = $$($(GO) list ./... | grep -v '/e2e$$')
-# What is tested in other processes the race detector does not see, be it a browser.
-RACE   = $$($(GO) list ./... | grep -v -E '/(e2e|ci|cmd/outrigger|bench|mutants)$$')
+# What is tested in other processes the race detector does not see, be it a browser; and table/cover computes by itself.
+RACE   = $$($(GO) list ./... | grep -v -E '/(e2e|ci|cmd/outrigger|bench|mutants|table/cover)$$')
 GINKGO := $(GO) tool ginkgo run --fail-on-pending --fail-on-empty --keep-going --poll-progress-after=15m --timeout=2h $(GINKGO_FLAGS)
 SUITE   = -- --outrigger.lane=$(1) --outrigger.profile='$(PROFILE)' --outrigger.focus='$(FOCUS)' \
           --outrigger.k8s-version='$(K8S_VERSION)' --outrigger.injector=$(CURDIR)/$(BIN)/injector --outrigger.artifacts=$(2) --outrigger.routing='$(ROUTING)' \

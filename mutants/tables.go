@@ -159,21 +159,35 @@ func selectionFails(ctx context.Context, o run.Options) (*failure, error) {
 	return nil, errors.Join(err, closed)
 }
 
-// programFails runs the tables with a program of its own until one notices m: nil if none does. First come the quick
-// tables, then those about the API server, then all.
+// programFails runs the tables with a program of its own until one notices m: nil if none does. First come the tables that
+// have one of the row's own rules, then the quick ones, then those about the API server, then all.
 func (w *workshop) programFails(ctx context.Context, m *Mutant, dir, program string) (*failure, error) {
-	var few []string
-	for _, t := range w.tables.Tables {
-		if quick(t) {
-			few = append(few, regexp.QuoteMeta(t.ID()))
-		}
+	ruled := func(t *table.Table) bool {
+		return slices.ContainsFunc(t.Rules, func(r *table.Rule) bool { return slices.Contains(m.Rules, string(r.Name)) })
 	}
-	for _, focus := range []string{"^(" + strings.Join(few, "|") + ")/", "^" + apiServer + "/", ""} {
+	for _, focus := range []string{w.focusOn(ruled), w.focusOn(quick), "^" + apiServer + "/", ".*"} {
+		if focus == "" {
+			continue
+		}
 		if f, err := w.programRunFails(ctx, m.Name, dir, program, focus); f != nil || err != nil {
 			return f, err
 		}
 	}
 	return nil, nil
+}
+
+// focusOn is the expression that the IDs of these tables' cases match; "" if there are none.
+func (w *workshop) focusOn(these func(*table.Table) bool) string {
+	var ids []string
+	for _, t := range w.tables.Tables {
+		if these(t) {
+			ids = append(ids, regexp.QuoteMeta(t.ID()))
+		}
+	}
+	if ids == nil {
+		return ""
+	}
+	return "^(" + strings.Join(ids, "|") + ")/"
 }
 
 func (w *workshop) programRunFails(ctx context.Context, name, dir, program, focus string) (*failure, error) {

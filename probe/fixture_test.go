@@ -36,8 +36,14 @@ base: {pod: {spec: {containers: [{name: app, image: i}]}}, settings: {policy: en
 // loaded is the table that text describes, on the profile above; its name is t.
 func loaded(t testing.TB, text string) *table.Table {
 	t.Helper()
-	head := "schema: outrigger.dev/table/v1alpha1\nprofile: p\ntable: t\ntitle: t\nsource: s\n"
-	set, err := table.Load(fstest.MapFS{"p/profile.yaml": {Data: []byte(profile)}, "p/t.yaml": {Data: []byte(head + text)}}, "")
+	return loadedAs(t, "t", text)
+}
+
+// loadedAs is a table of this name.
+func loadedAs(t testing.TB, name, text string) *table.Table {
+	t.Helper()
+	head := "schema: outrigger.dev/table/v1alpha1\nprofile: p\ntable: " + name + "\ntitle: t\nsource: s\n"
+	set, err := table.Load(fstest.MapFS{"p/profile.yaml": {Data: []byte(profile)}, "p/" + name + ".yaml": {Data: []byte(head + text)}}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,8 @@ type PlannedArrangement struct {
 	Cases  []*Planned
 	// Parts are the arrangements that stand in the cluster side by side as this one, whose cases are theirs. See Together.
 	Parts []*PlannedArrangement
+	// Aside says that it can be made aside, while other arrangements go on. See Runner.Aside.
+	Aside bool
 
 	settings string // that all of its cases want, as JSON; "" where that does not matter. See BySettings.
 }
@@ -65,6 +67,28 @@ func (a *PlannedArrangement) With(cases []*Planned) *PlannedArrangement {
 		}
 	}
 	return &other
+}
+
+// namespaceSelectors of its webhooks; nil ones too.
+func (a *Arrangement) namespaceSelectors() (list []*metav1.LabelSelector) {
+	for _, c := range a.Webhooks {
+		for i := range c.Webhooks {
+			list = append(list, c.Webhooks[i].NamespaceSelector)
+		}
+	}
+	for _, c := range a.Validating {
+		for i := range c.Webhooks {
+			list = append(list, c.Webhooks[i].NamespaceSelector)
+		}
+	}
+	return list
+}
+
+// changesSettings tells whether its course changes the injector's settings.
+func (a *PlannedArrangement) changesSettings() bool {
+	return slices.ContainsFunc(a.Cases, func(p *Planned) bool {
+		return slices.ContainsFunc(p.Course, func(step *Planned) bool { return step.Settings != p.Settings })
+	})
 }
 
 // Planned is one case with all that is known of it before it runs, or one step of a case.

@@ -83,7 +83,10 @@ func (h here) Take(ctx context.Context, key string) ([]tap.Call, error) {
 
 // A Runner takes the cases of a plan through a lane, arrangement by arrangement, the cases of one concurrently.
 type Runner struct {
-	Lane     Lane
+	Lane Lane
+	// Aside is another lane of the same cluster, for the arrangements that can be made aside; nil: they are made like all
+	// others. Neither lane touches what the other has made.
+	Aside    Lane
 	Tap      Tap
 	CABundle []byte // by which the tap's certificate is verified
 	Cluster  []byte // the certificate of the cluster's own authority; nil where the lane lacks FeatureClusterAuthority
@@ -99,6 +102,7 @@ type Runner struct {
 	// Arranging is told of each arrangement before it is made; may be nil.
 	Arranging func(*PlannedArrangement)
 
+	sparing           bool // what is made aside is under way
 	stranger          sync.Once
 	strangerAuthority *pki.Authority // for caBundles that are wrong
 	strangerErr       error
@@ -109,7 +113,83 @@ type Runner struct {
 // order in which they end. It returns early, with ctx's cause, when ctx ends, and with an error when an arrangement
 // cannot be made or the target cannot be started: the cases that were not judged by then have no outcome.
 func (r *Runner) Run(ctx context.Context, plan *Plan, judged func(*Judgement)) error {
-	for _, a := range plan.Arrangements {
+	for rest := plan.Arrangements; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].settings == rest[0].settings { // of one injector: it cannot be changed for one side alone
+			n++
+		}
+		if err := r.runAlike(ctx, rest[:n], judged); err != nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	return nil
+}
+
+// runAlike runs arrangements that want the same settings: what can be made aside is, beside the others. Some come after that,
+// by themselves: see apart.
+func (r *Runner) runAlike(ctx context.Context, list []*PlannedArrangement, judged func(*Judgement)) error {
+	aside := only(list, func(a *PlannedArrangement) bool { return a.Aside })
+	if r.Aside == nil || len(aside) == 0 || len(aside) == len(list) {
+		return r.runInTurn(ctx, list, judged)
+	}
+	apart := apart(list)
+	both, bothCtx := errgroup.WithContext(ctx)
+	both.Go(func() error {
+		other := &Runner{
+			Lane: r.Aside, Tap: r.Tap, CABundle: r.CABundle, Cluster: r.Cluster, Injector: r.Injector, Mutators: r.Mutators,
+			Concurrency: r.Concurrency, Timeout: r.Timeout, Keeper: r.Keeper, Arranging: r.Arranging,
+		}
+		if err := other.runInTurn(bothCtx, aside, judged); err != nil {
+			return err
+		}
+		return r.Aside.Arrange(bothCtx, &Arrangement{Name: "nothing aside"}) // every request would be held against its webhooks
+	})
+	both.Go(func() error {
+		r.sparing = true
+		defer func() { r.sparing = false }()
+		return r.runInTurn(bothCtx, only(list, func(a *PlannedArrangement) bool { return !a.Aside && !apart[a] }), judged)
+	})
+	if err := both.Wait(); err != nil {
+		return err
+	}
+	return r.runInTurn(ctx, only(list, func(a *PlannedArrangement) bool { return apart[a] }), judged)
+}
+
+// apart are the arrangements that must not have others made aside: those that change the injector's settings, which are
+// everybody's, and those of tables about namespaceSelectors and their absence, since it would no longer be one.
+func apart(list []*PlannedArrangement) map[*PlannedArrangement]bool {
+	selective, all := map[*table.Table]bool{}, map[*table.Table]bool{}
+	for _, a := range list {
+		for _, stage := range append(slices.Clone(a.Course), a) {
+			for _, selector := range stage.namespaceSelectors() {
+				t := a.Cases[0].Case.Table
+				if selector == nil || len(selector.MatchLabels)+len(selector.MatchExpressions) == 0 {
+					all[t] = true
+				} else {
+					selective[t] = true
+				}
+			}
+		}
+	}
+	apart := map[*PlannedArrangement]bool{}
+	for _, a := range list {
+		t := a.Cases[0].Case.Table
+		if !a.Aside && a.Parts == nil && (selective[t] && all[t] || a.changesSettings()) {
+			apart[a] = true
+		}
+	}
+	return apart
+}
+
+// only are the arrangements of which so holds, in their order.
+func only(list []*PlannedArrangement, so func(*PlannedArrangement) bool) []*PlannedArrangement {
+	return slices.DeleteFunc(slices.Clone(list), func(a *PlannedArrangement) bool { return !so(a) })
+}
+
+// runInTurn runs one arrangement after the other.
+func (r *Runner) runInTurn(ctx context.Context, list []*PlannedArrangement, judged func(*Judgement)) error {
+	for _, a := range list {
 		if r.Arranging != nil {
 			r.Arranging(a)
 		}
@@ -148,7 +228,14 @@ func (r *Runner) arrange(ctx context.Context, a *PlannedArrangement, complete *A
 
 // complete is the arrangement with every webhook's clientConfig pointing at the tap, but for those that name a Service.
 // Behind that there is the tap as well, or nobody, as the case says.
-func (r *Runner) complete(ctx context.Context, a *PlannedArrangement) (*Arrangement, error) {
+func (r *Runner) complete(ctx context.Context, a *PlannedArrangement) (out *Arrangement, err error) {
+	if out, err = r.completeAll(ctx, a); err == nil && r.sparing {
+		out.spare()
+	}
+	return out, err
+}
+
+func (r *Runner) completeAll(ctx context.Context, a *PlannedArrangement) (*Arrangement, error) {
 	if a.Parts == nil {
 		return r.completeOne(ctx, a)
 	}
@@ -159,7 +246,7 @@ func (r *Runner) complete(ctx context.Context, a *PlannedArrangement) (*Arrangem
 			return nil, fmt.Errorf("%s: %w", part.Name, err)
 		}
 	}
-	return sideBySide(a.Name, parts), nil
+	return sideBySide(a.Name, parts, a.Aside), nil
 }
 
 func (r *Runner) completeOne(ctx context.Context, a *PlannedArrangement) (*Arrangement, error) {
@@ -278,8 +365,8 @@ const (
 	// Of timeouts: so many that a table takes little longer than its slowest case, and so few that to begin them all takes no
 	// noticeable part of the shortest timeout, a second.
 	waitingForTimeouts = 128
-	// Of controllers, which take some at a time.
-	waitingForControllers = 32
+	// Of controllers, which take some at a time, and tell of no more refusals than that in time.
+	waitingForControllers = 20
 )
 
 // underWay is how many of the cases, which are of one arrangement, are under way at once.

@@ -496,7 +496,7 @@ func TestCasesThatWaitRunSideBySide(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, _ := bench(t, lane)
-	r.Timeout = 10 * time.Second
+	r.Timeout = 3 * time.Second
 	judged, err := run(t, t.Context(), r, plan)
 	if err != nil || len(judged) != 20 {
 		t.Fatalf("%d judged, error %v", len(judged), err)

@@ -18,8 +18,19 @@ import (
 // cluster side by side. Its value is the part's number.
 const partLabel = "outrigger.dev/part"
 
+// Parts whose cases wait more than they keep anybody busy are made aside, by a lane of their own, while others go on. What is
+// theirs begins with AsidePrefix if it is a webhook configuration, and has the label AsideLabel if it is a namespace.
+const (
+	AsidePrefix = "aside."
+	AsideLabel  = "outrigger.dev/aside"
+)
+
 // maxParts bounds how many arrangements stand side by side: every request is held against the webhooks of all of them.
 const maxParts = 64
+
+// maxPartsOfControllers bounds it where controllers are refused pods for as long as a course has it so: they try again and
+// again, and of an event for each refusal the controller manager's recorder drops those that it does not get rid of in time.
+const maxPartsOfControllers = 4
 
 // Together is the same plan in fewer arrangements: those of tables that say so (isolate) are joined, as parts of one, which
 // is made at once and whose cases run side by side. Each part's webhooks are limited to namespaces of its own. To arrange
@@ -40,11 +51,11 @@ func (p *Plan) Together() (*Plan, error) {
 			continue
 		}
 		whole := open[key]
-		if whole == nil || len(whole.Parts) == maxParts {
-			whole = &PlannedArrangement{settings: a.settings}
+		if whole == nil || len(whole.Parts) == a.maxParts() {
+			whole = &PlannedArrangement{settings: a.settings, Aside: a.waits()}
 			whole.Name = a.Name
 			for _, stage := range a.Course {
-				step := &PlannedArrangement{}
+				step := &PlannedArrangement{Aside: whole.Aside}
 				step.Name = stage.Name
 				whole.Course = append(whole.Course, step)
 			}
@@ -81,10 +92,13 @@ func (a *PlannedArrangement) joins() (string, error) {
 		}
 	}
 	like := struct {
-		Settings, Table string
-		Waits           bool
-		Objects         []map[string]any
-	}{Settings: a.settings, Waits: c.Table.Waits}
+		Settings, Table, Alone string
+		Waits, Aside           bool
+		Objects                []map[string]any
+	}{Settings: a.settings, Waits: c.Table.Waits, Aside: a.waits()}
+	if c.Table.Alone {
+		like.Alone = a.Name
+	}
 	if len(a.Course) > 0 {
 		like.Table = c.Table.ID()
 		for _, step := range a.Cases[0].Course {
@@ -97,9 +111,27 @@ func (a *PlannedArrangement) joins() (string, error) {
 	return string(key), err
 }
 
+// maxParts is how many such arrangements may be parts of one.
+func (a *PlannedArrangement) maxParts() int {
+	if a.Course != nil && a.controllers() {
+		return maxPartsOfControllers
+	}
+	return maxParts
+}
+
+// controllers tells whether any of its cases are about controllers.
+func (a *PlannedArrangement) controllers() bool {
+	return slices.ContainsFunc(a.Cases, func(p *Planned) bool { return slices.Contains(p.Case.Needs(), FeatureControllers) })
+}
+
+// waits tells whether its cases wait more than they keep anybody busy, for timeouts or for controllers.
+func (a *PlannedArrangement) waits() bool {
+	return !a.changesSettings() && (a.Cases[0].Case.Table.Waits || a.controllers())
+}
+
 // join adds a part, in namespaces of its own.
 func (a *PlannedArrangement) join(part *PlannedArrangement) {
-	n := len(a.Parts)
+	n := partID{len(a.Parts), a.Aside}
 	own := *part
 	own.Cases, own.Course = nil, nil
 	for _, p := range part.Cases {
@@ -120,7 +152,7 @@ func (a *PlannedArrangement) join(part *PlannedArrangement) {
 }
 
 // inPart is the same case in its part's namespace.
-func (p *Planned) inPart(n int) *Planned {
+func (p *Planned) inPart(n partID) *Planned {
 	other := *p
 	other.Namespace, other.Course = namespaceOfPart(p.Namespace, n), nil
 	for _, step := range p.Course {
@@ -129,10 +161,33 @@ func (p *Planned) inPart(n int) *Planned {
 	return &other
 }
 
-func namespaceOfPart(name string, n int) string { return fmt.Sprintf("%s-%d", name, n) }
+// partID tells a part from all others that there are in the cluster.
+type partID struct {
+	n     int
+	aside bool
+}
+
+// label is the value of partLabel.
+func (p partID) label() string {
+	if p.aside {
+		return "aside-" + strconv.Itoa(p.n)
+	}
+	return strconv.Itoa(p.n)
+}
+
+// configuration is what a webhook configuration of the part is called.
+func (p partID) configuration(name string) string {
+	name = fmt.Sprintf("%02d.%s", p.n, name)
+	if p.aside {
+		return AsidePrefix + name
+	}
+	return name
+}
+
+func namespaceOfPart(name string, n partID) string { return name + "-" + n.label() }
 
 // namespacesOf are the arrangement's namespaces as those of part n.
-func namespacesOf(a *PlannedArrangement, n int) []*corev1.Namespace {
+func namespacesOf(a *PlannedArrangement, n partID) []*corev1.Namespace {
 	var list []*corev1.Namespace
 	for _, ns := range a.Namespaces {
 		ns = ns.DeepCopy()
@@ -140,7 +195,10 @@ func namespacesOf(a *PlannedArrangement, n int) []*corev1.Namespace {
 		if ns.Labels == nil {
 			ns.Labels = map[string]string{}
 		}
-		ns.Labels[partLabel] = strconv.Itoa(n)
+		ns.Labels[partLabel] = n.label()
+		if n.aside {
+			ns.Labels[AsideLabel] = "true"
+		}
 		list = append(list, ns)
 	}
 	return list
@@ -148,18 +206,19 @@ func namespacesOf(a *PlannedArrangement, n int) []*corev1.Namespace {
 
 // sideBySide is the arrangement that is made of the parts: their webhook configurations under names of their own, each
 // limited to the namespaces of its part. The order of a part's configurations stays what it was.
-func sideBySide(name string, parts []*Arrangement) *Arrangement {
+func sideBySide(name string, parts []*Arrangement, aside bool) *Arrangement {
 	out := &Arrangement{Name: name, Parts: parts}
 	stored := map[string]bool{}
-	for n, part := range parts {
+	for i, part := range parts {
+		n := partID{i, aside}
 		for _, c := range part.Webhooks {
-			c.Name = fmt.Sprintf("%02d.%s", n, c.Name)
+			c.Name = n.configuration(c.Name)
 			for i := range c.Webhooks {
 				limit(&c.Webhooks[i].NamespaceSelector, n)
 			}
 		}
 		for _, c := range part.Validating {
-			c.Name = fmt.Sprintf("%02d.%s", n, c.Name)
+			c.Name = n.configuration(c.Name)
 			for i := range c.Webhooks {
 				limit(&c.Webhooks[i].NamespaceSelector, n)
 			}
@@ -179,14 +238,39 @@ func sideBySide(name string, parts []*Arrangement) *Arrangement {
 }
 
 // limit has a namespaceSelector want the label of part n too.
-func limit(selector **metav1.LabelSelector, n int) {
-	limited := &metav1.LabelSelector{}
-	if *selector != nil {
-		limited = (*selector).DeepCopy()
-	}
+func limit(selector **metav1.LabelSelector, n partID) {
+	limited := selecting(*selector)
 	if limited.MatchLabels == nil {
 		limited.MatchLabels = map[string]string{}
 	}
-	limited.MatchLabels[partLabel] = strconv.Itoa(n)
+	limited.MatchLabels[partLabel] = n.label()
 	*selector = limited
+}
+
+// spare has no webhook of the arrangement be asked about what is made aside.
+func (a *Arrangement) spare() {
+	for _, c := range a.Webhooks {
+		for i := range c.Webhooks {
+			spare(&c.Webhooks[i].NamespaceSelector)
+		}
+	}
+	for _, c := range a.Validating {
+		for i := range c.Webhooks {
+			spare(&c.Webhooks[i].NamespaceSelector)
+		}
+	}
+}
+
+func spare(selector **metav1.LabelSelector) {
+	sparing := selecting(*selector)
+	sparing.MatchExpressions = append(sparing.MatchExpressions, metav1.LabelSelectorRequirement{Key: AsideLabel, Operator: metav1.LabelSelectorOpDoesNotExist})
+	*selector = sparing
+}
+
+// selecting is a copy of a selector; of none, one that selects everything.
+func selecting(selector *metav1.LabelSelector) *metav1.LabelSelector {
+	if selector == nil {
+		return &metav1.LabelSelector{}
+	}
+	return selector.DeepCopy()
 }

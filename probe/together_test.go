@@ -176,6 +176,59 @@ rules:
 	}
 }
 
+// Of courses in which controllers are refused pods only some go together, aside.
+func TestFewCoursesOfControllersTogether(t *testing.T) {
+	const refused = `
+needs: [controllers]
+isolate: true
+course:
+  - {step: during}
+  - {step: after, does: await, of: during}
+dimensions:
+  - dimension: seconds
+    values:
+      - {value: "1", webhook: {timeoutSeconds: 1}}
+      - {value: "2", webhook: {timeoutSeconds: 2}}
+      - {value: "3", webhook: {timeoutSeconds: 3}}
+      - {value: "4", webhook: {timeoutSeconds: 4}}
+      - {value: "5", webhook: {timeoutSeconds: 5}}
+      - {value: "6", webhook: {timeoutSeconds: 6}}
+rules:
+  - {rule: all, then: {during: untouched, after: untouched}, because: b}
+`
+	plan, err := NewPlan([]*table.Table{loaded(t, refused)}, Facts{Features: []string{FeatureControllers, table.FeatureFollow}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan, err = plan.Together(); err != nil {
+		t.Fatal(err)
+	}
+	if got := shape(plan); got != "4(1+1+1+1) 2(1+1)" {
+		t.Errorf("%s, want 4(1+1+1+1) 2(1+1)", got)
+	}
+	for _, a := range plan.Arrangements {
+		if !a.Aside || !a.Course[0].Aside {
+			t.Errorf("%s is not made aside", a.Name)
+		}
+	}
+}
+
+// One that takes its course alone stands by itself, and may be aside.
+func TestAloneAside(t *testing.T) {
+	const alone = `
+alone: true
+isolate: true
+waits: true
+course: [{step: before}, {step: after}]
+dimensions: [{dimension: d, values: [{value: v}, {value: w}]}]
+rules: [{rule: all, then: {before: untouched, after: untouched}, because: b}]
+`
+	plan := togetherOf(t, alone, false)
+	if got := shape(plan); got != "1(1) 1(1)" || !plan.Arrangements[1].Aside {
+		t.Errorf("%s, want 1(1) 1(1), aside", got)
+	}
+}
+
 // The webhooks of each part ask about namespaces of its own alone, whatever they asked about before, and are called in the
 // order in which they were.
 func TestSideBySide(t *testing.T) {
@@ -197,7 +250,7 @@ func TestSideBySide(t *testing.T) {
 			},
 		}
 	}
-	whole := sideBySide("all", []*Arrangement{part("x"), part("y")})
+	whole := sideBySide("all", []*Arrangement{part("x"), part("y")}, false)
 	if len(whole.Stored) != 1 {
 		t.Errorf("what both have is stored %d times, want once", len(whole.Stored))
 	}

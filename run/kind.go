@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/outrigger-k8s/outrigger/lane/controlplane"
 	"github.com/outrigger-k8s/outrigger/lane/kind"
 	"github.com/outrigger-k8s/outrigger/lane/kind/nodeimage"
@@ -103,57 +105,118 @@ func openKind(ctx context.Context, s *Session) (probe.Lane, error) {
 		}
 	}
 	start := time.Now()
+	installing := installation{session: s, program: tap, done: make(chan struct{})}
+	options.Started = func(c *kind.Cluster) { installing.start(ctx, c) }
 	c, err := kind.Create(ctx, options)
 	if err != nil {
+		installing.stop()
 		return nil, err
 	}
 	s.kind = &Kind{Cluster: c}
 	s.closers = append(s.closers, c.Close)
 	s.took("image", start, c.Times().Image)
 	s.took("cluster", start.Add(c.Times().Image), c.Times().Cluster)
-	var lane *kind.Lane
+	var lane, aside *kind.Lane
 	err = s.phase("install", func() (err error) {
-		if err = s.install(ctx, tap); err != nil {
+		if err = installing.wait(); err != nil {
 			s.collect()
 			return err
 		}
-		lane, err = kind.NewLane(c, s.options.Long || s.options.Full)
+		lane, aside, err = kind.NewLanes(c, s.options.Long || s.options.Full)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.closers = append(s.closers, lane.Close)
+	s.closers = append(s.closers, lane.Close, aside.Close)
+	s.runner.Aside = aside
 	return lane, nil
 }
 
-// install puts target and tap into the cluster.
-func (s *Session) install(ctx context.Context, program string) error {
-	c := s.kind.Cluster
-	tap, err := kind.StartTap(ctx, c, program)
-	if err != nil {
+// An installation puts tap and target into the cluster while that still becomes ready: most of it is waiting for the same
+// node.
+type installation struct {
+	session *Session
+	program string // the tap's
+	cancel  context.CancelFunc
+
+	done     chan struct{} // closed when what follows is set
+	tap      *kind.Tap
+	injector *kind.Injector // nil where the target runs already
+	err      error
+}
+
+func (i *installation) start(ctx context.Context, c *kind.Cluster) {
+	ctx, i.cancel = context.WithCancel(ctx)
+	go func() {
+		defer close(i.done)
+		i.err = i.run(ctx, c)
+	}()
+}
+
+func (i *installation) run(ctx context.Context, c *kind.Cluster) error {
+	both, bothCtx := errgroup.WithContext(ctx)
+	both.Go(func() (err error) {
+		i.tap, err = kind.StartTap(bothCtx, c, i.program)
+		return err
+	})
+	both.Go(func() (err error) {
+		i.injector, err = i.session.installInjector(bothCtx, c)
+		return err
+	})
+	if err := both.Wait(); err != nil || i.injector == nil {
 		return err
 	}
-	s.closers = append(s.closers, func(context.Context) error { tap.Close(); return nil })
-	s.runner.Tap, s.runner.Mutators, s.runner.CABundle, s.runner.Injector = tap, tap, tap.CABundle, s.fleet
+	if err := i.injector.AwaitReached(ctx, i.tap); err != nil {
+		return fmt.Errorf("install the injector in cluster %s: %w", c.Name(), err)
+	}
+	return nil
+}
+
+// stop gives the installation up, if it was started: there is no cluster.
+func (i *installation) stop() {
+	if i.cancel == nil {
+		return
+	}
+	i.cancel()
+	<-i.done
+	if i.tap != nil {
+		i.tap.Close()
+	}
+}
+
+// wait returns once all is installed, and gives it to the session.
+func (i *installation) wait() error {
+	<-i.done
+	i.cancel()
+	s := i.session
+	if tap := i.tap; tap != nil {
+		s.closers = append(s.closers, func(context.Context) error { tap.Close(); return nil })
+		s.runner.Tap, s.runner.Mutators, s.runner.CABundle, s.runner.Injector = tap, tap, tap.CABundle, s.fleet
+	}
+	if s.kind.Injector = i.injector; i.injector != nil {
+		s.runner.Injector = i.injector
+	}
+	return i.err
+}
+
+// installInjector installs the reference injector; nil where the target runs already.
+func (s *Session) installInjector(ctx context.Context, c *kind.Cluster) (*kind.Injector, error) {
 	if s.subject.Process == nil {
-		return nil
+		return nil, nil
 	}
 	binary := s.options.Injector
 	if binary == "" {
+		var err error
 		if binary, err = target.FindReference(); err != nil {
-			return &UsageError{err}
+			return nil, &UsageError{err}
 		}
 	}
 	built, err := kind.InjectorImage(binary)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if s.kind.Injector, err = kind.Install(ctx, c, tap, built); err != nil {
-		return err
-	}
-	s.runner.Injector = s.kind.Injector
-	return nil
+	return kind.Install(ctx, c, built)
 }
 
 // collectTimeout bounds the collection of artefacts.
@@ -284,7 +347,7 @@ func (s *Session) prove(ctx context.Context, told func(proof.Result)) error {
 		if err := s.kind.Injector.Restore(ctx); err != nil {
 			return err
 		}
-		o := proof.Options{Keep: s.options.Keep}
+		o := proof.Options{Keep: s.options.Keep, Restore: s.options.Keep || s.options.Reuse}
 		if s.options.Artifacts != "" {
 			o.Folder = filepath.Join(s.options.Artifacts, filepath.FromSlash(proofFolder))
 		}

@@ -133,7 +133,9 @@ func openControlplane(ctx context.Context, s *Session) (probe.Lane, error) {
 		return nil, err
 	}
 	s.closers = append(s.closers, func(context.Context) error { cp.Stop(); return nil })
-	lane := controlplane.NewLane(cp, controlplane.LaneOptions{})
-	s.closers = append(s.closers, lane.Close)
+	lane := controlplane.NewLane(cp, controlplane.LaneOptions{Shared: true})
+	aside := controlplane.NewLane(cp, controlplane.LaneOptions{Shared: true, Aside: true})
+	s.closers = append(s.closers, lane.Close, aside.Close)
+	s.runner.Aside = aside
 	return lane, nil
 }

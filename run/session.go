@@ -355,8 +355,14 @@ func (s *Session) Run(ctx context.Context, observe func(*probe.Judgement)) error
 		fmt.Fprintf(s.options.Progress, "kind: the injector's settings were changed %d times, which took %s until every replica had them, at most %s\n",
 			n, took.Round(100*time.Millisecond), longest.Round(time.Millisecond))
 	}
-	if lane, ok := r.Lane.(interface{ Rewritten() uint64 }); ok && lane.Rewritten() > 0 {
-		fmt.Fprintf(s.options.Progress, "%s: webhook configurations were written again %d times, since the API server did not act on them soon\n", s.options.Lane, lane.Rewritten())
+	rewritten := uint64(0)
+	for _, lane := range []probe.Lane{r.Lane, r.Aside} {
+		if lane, ok := lane.(interface{ Rewritten() uint64 }); ok {
+			rewritten += lane.Rewritten()
+		}
+	}
+	if rewritten > 0 {
+		fmt.Fprintf(s.options.Progress, "%s: webhook configurations were written again %d times, since the API server did not act on them soon\n", s.options.Lane, rewritten)
 	}
 	doubt := s.kind.err(ctx) // before the proofs, some of which end the injector's containers on purpose
 	if err == nil && s.kind != nil && s.kind.Injector != nil {

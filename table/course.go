@@ -212,9 +212,6 @@ func (t *Table) checkCourse() error {
 	if t.Alone && len(t.Course) == 0 {
 		return fail(0, "alone is of a course, and the table has none")
 	}
-	if t.Alone && t.Isolate {
-		return fail(0, "alone and isolate exclude each other: by itself, or side by side with others")
-	}
 	known := func(name Word) bool { return slices.Contains(names, string(name)) }
 	for _, d := range t.Dimensions {
 		for _, v := range d.Values {

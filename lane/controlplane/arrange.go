@@ -129,7 +129,7 @@ func (l *Lane) write(ctx context.Context, a *probe.Arrangement, there *standing,
 		if err != nil || !markers.mutating {
 			return err
 		}
-		return putConfiguration(ctx, l, l.configurations(), mutatingKind, marker(serial), there.mutating, results)
+		return putConfiguration(ctx, l, l.configurations(), mutatingKind, l.marker(serial), there.mutating, results)
 	})
 	resources.Go(func() error {
 		err := each(ctx, a.Validating, func(ctx context.Context, c *admissionregistrationv1.ValidatingWebhookConfiguration) error {
@@ -138,7 +138,7 @@ func (l *Lane) write(ctx context.Context, a *probe.Arrangement, there *standing,
 		if err != nil || !markers.validating {
 			return err
 		}
-		return putConfiguration(ctx, l, l.validating(), validatingKind, validatingMarker(serial), there.validating, results)
+		return putConfiguration(ctx, l, l.validating(), validatingKind, l.validatingMarker(serial), there.validating, results)
 	})
 	resources.Go(func() error {
 		err := each(ctx, a.Namespaces, func(ctx context.Context, ns *corev1.Namespace) error {
@@ -221,7 +221,7 @@ type gone struct {
 // removeConfigurations deletes every webhook configuration but those of a, which may be what a request is about, and the
 // markers, and says which stay. With touched they are looked for as they are now: see asOfNow.
 func (l *Lane) removeConfigurations(ctx context.Context, a *probe.Arrangement, touched bool) (there *standing, gone gone, err error) {
-	wanted := map[string]bool{mutatingKind + "/" + beaconName: true, validatingKind + "/" + beaconName: true}
+	wanted := map[string]bool{mutatingKind + "/" + l.own(beaconName): true, validatingKind + "/" + l.own(beaconName): true}
 	for _, c := range a.Webhooks {
 		wanted[mutatingKind+"/"+c.Name] = true
 	}
@@ -266,16 +266,16 @@ func (l *Lane) standing(ctx context.Context, touched bool) (*standing, error) {
 	there := &standing{}
 	kinds, ctx := errgroup.WithContext(ctx)
 	kinds.Go(func() (err error) {
-		beacon := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: beaconName}}
-		there.mutating, err = standingOf(ctx, l.configurations(), mutatingKind, beacon, touched, func(o metav1.ListOptions) ([]admissionregistrationv1.MutatingWebhookConfiguration, error) {
+		beacon := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: l.own(beaconName)}}
+		there.mutating, err = standingOf(ctx, l, l.configurations(), mutatingKind, beacon, touched, func(o metav1.ListOptions) ([]admissionregistrationv1.MutatingWebhookConfiguration, error) {
 			list, err := l.configurations().List(ctx, o)
 			return list.Items, err
 		})
 		return err
 	})
 	kinds.Go(func() (err error) {
-		beacon := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: beaconName}}
-		there.validating, err = standingOf(ctx, l.validating(), validatingKind, beacon, touched, func(o metav1.ListOptions) ([]admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+		beacon := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: l.own(beaconName)}}
+		there.validating, err = standingOf(ctx, l, l.validating(), validatingKind, beacon, touched, func(o metav1.ListOptions) ([]admissionregistrationv1.ValidatingWebhookConfiguration, error) {
 			list, err := l.validating().List(ctx, o)
 			return list.Items, err
 		})
@@ -284,11 +284,11 @@ func (l *Lane) standing(ctx context.Context, touched bool) (*standing, error) {
 	return there, kinds.Wait()
 }
 
-// standingOf lists those of one kind, by name: as they are now where they were touched, else as the API server has them in
+// standingOf lists those of one kind, by name, that are not the other lane's: as they are now where they were touched, else as the API server has them in
 // its cache. That is late by milliseconds, and the lane knows itself what it wrote: so one of a stranger's is found too, if
 // perhaps by the next arrangement.
 func standingOf[T any, C configuration[T]](
-	ctx context.Context, client store[T], kind string, beacon C, touched bool, list func(metav1.ListOptions) ([]T, error),
+	ctx context.Context, l *Lane, client store[T], kind string, beacon C, touched bool, list func(metav1.ListOptions) ([]T, error),
 ) (map[string]C, error) {
 	options := metav1.ListOptions{ResourceVersion: "0"}
 	if touched {
@@ -303,7 +303,9 @@ func standingOf[T any, C configuration[T]](
 	}
 	there := map[string]C{}
 	for i := range items {
-		there[C(&items[i]).GetName()] = &items[i]
+		if name := C(&items[i]).GetName(); l.owns(name) {
+			there[name] = &items[i]
+		}
 	}
 	return there, nil
 }

@@ -19,7 +19,7 @@ omitManagedFields: true
 rules:
 - level: None
   users: [$USER]
-  namespaces: [`+markerNamespace+`]
+  namespaces: [`+markerNamespace+`, `+markerNamespaceAside+`]
 - level: Metadata
   users: [$USER]
   verbs: [create, patch, delete]

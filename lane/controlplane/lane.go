@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,6 +40,9 @@ type LaneOptions struct {
 	// Hold is done to each pod, and pod template of a workload, that is created for real, so that nothing starts it; nil
 	// where nothing could.
 	Hold func(kind string, pod *corev1.PodSpec)
+	// Shared says that there are two lanes on the cluster, and Aside that it is the one of what is made aside. Neither touches
+	// what the other has made; see probe.Runner.Aside.
+	Shared, Aside bool
 }
 
 // A Cluster is what a lane needs of the place that it runs cases on: a control plane of this package, or any other
@@ -131,6 +135,19 @@ func (l *Lane) Close(ctx context.Context) error {
 		return fmt.Errorf("clean the control plane up: %w", err)
 	}
 	return nil
+}
+
+// owns tells whether a webhook configuration is the lane's to delete.
+func (l *Lane) owns(name string) bool {
+	return !l.options.Shared || strings.HasPrefix(name, probe.AsidePrefix) == l.options.Aside
+}
+
+// own is what a webhook configuration of the lane's own is called, which the other lane does not touch.
+func (l *Lane) own(name string) string {
+	if l.options.Aside {
+		return probe.AsidePrefix + name
+	}
+	return name
 }
 
 func (l *Lane) configurations() registration.MutatingWebhookConfigurationInterface {

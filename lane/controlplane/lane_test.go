@@ -659,6 +659,64 @@ func TestLane(t *testing.T) {
 		}
 	})
 
+	// Two lanes of one cluster each arrange what they want, whatever the other does.
+	t.Run("two lanes leave each other alone", func(t *testing.T) {
+		lane, aside := NewLane(cp, LaneOptions{Shared: true}), NewLane(cp, LaneOptions{Shared: true, Aside: true})
+		names := func() (list []string) {
+			configurations, err := cp.client.AdmissionregistrationV1().MutatingWebhookConfigurations().List(t.Context(), metav1.ListOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range configurations.Items {
+				if !isMarker(c.Name) && !strings.HasSuffix(c.Name, beaconName) {
+					list = append(list, c.Name)
+				}
+			}
+			return list
+		}
+		refused := func(in string) bool {
+			t.Helper()
+			return observe(t, lane, podAttempt(in, true)).Refused != nil
+		}
+		const other = probe.AsidePrefix + "hooks"
+		// Asked about everything, and down, but for what is aside.
+		wide := w.configuration("hooks", "/deny", fail)
+		wide.Webhooks[0].Rules[0].Operations = []admissionregistrationv1.OperationType{admissionregistrationv1.OperationAll}
+		wide.Webhooks[0].Rules[0].Rule = admissionregistrationv1.Rule{APIGroups: []string{"*"}, APIVersions: []string{"*"}, Resources: []string{"*"}}
+		wide.Webhooks[0].NamespaceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
+			{Key: "inject", Operator: metav1.LabelSelectorOpExists}, {Key: probe.AsideLabel, Operator: metav1.LabelSelectorOpDoesNotExist},
+		}}
+		arrange(t, lane, arrangement{wide}, on)
+		for _, path := range []string{"/annotate", "/deny", "/annotate"} {
+			hooks := w.configuration(other, path, fail)
+			hooks.Webhooks[0].NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{probe.AsideLabel: "true"}}
+			arrange(t, aside, arrangement{hooks}, namespace("aside", "inject=yes", probe.AsideLabel+"=true"))
+			if got := names(); !slices.Equal(got, []string{other, "hooks"}) {
+				t.Errorf("there are %q", got)
+			}
+			if got := refused("aside"); got != (path == "/deny") {
+				t.Errorf("aside, with %s: refused %t", path, got)
+			}
+			if !refused("on") {
+				t.Errorf("beside what is aside, with %s: not refused", path)
+			}
+		}
+		arrange(t, lane, nil, on)
+		if got := names(); !slices.Equal(got, []string{other}) {
+			t.Errorf("without those of the one there are %q", got)
+		}
+		if err := aside.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := lane.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		list, err := cp.client.AdmissionregistrationV1().MutatingWebhookConfigurations().List(t.Context(), metav1.ListOptions{})
+		if err != nil || len(list.Items) != 0 {
+			t.Errorf("left behind: %v, %v", list.Items, err)
+		}
+	})
+
 	t.Run("a dead API server is named with its log", func(t *testing.T) {
 		if err := syscall.Kill(cp.apiserver.PID(), syscall.SIGKILL); err != nil {
 			t.Fatal(err)

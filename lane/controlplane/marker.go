@@ -16,6 +16,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/outrigger-k8s/outrigger/probe"
 )
 
 // The marker shows that the API server has caught up with what does not show itself: that a configuration has gone, what a
@@ -38,7 +40,8 @@ const (
 
 	validatingMarkerLabel = "outrigger.dev/marker-validating"
 
-	markerNamespace = "outrigger-marker"
+	markerNamespace      = "outrigger-marker"
+	markerNamespaceAside = "outrigger-marker-aside"
 
 	// markerInterval lies between two marker requests: the change arrives within a few ms on an idle machine.
 	markerInterval = 3 * time.Millisecond
@@ -50,12 +53,20 @@ const (
 // markerSerial is the serial number of the arrangement.
 func (l *Lane) markerSerial() string { return strconv.FormatUint(l.arranged, 10) }
 
+// markerNamespace is where the lane's marker objects would be.
+func (l *Lane) markerNamespace() string {
+	if l.options.Aside {
+		return markerNamespaceAside
+	}
+	return markerNamespace
+}
+
 // marker is the webhook's half.
-func marker(serial string) *admissionregistrationv1.MutatingWebhookConfiguration {
+func (l *Lane) marker(serial string) *admissionregistrationv1.MutatingWebhookConfiguration {
 	w := mutating(markerWebhookFor(markerWebhook, markerLabel, serial))
 	w.NamespaceSelector = w.ObjectSelector
 	return &admissionregistrationv1.MutatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: markerPrefix + serial}, Webhooks: []admissionregistrationv1.MutatingWebhook{w},
+		ObjectMeta: metav1.ObjectMeta{Name: l.own(markerPrefix + serial)}, Webhooks: []admissionregistrationv1.MutatingWebhook{w},
 	}
 }
 
@@ -63,16 +74,19 @@ func marker(serial string) *admissionregistrationv1.MutatingWebhookConfiguration
 func (l *Lane) labelMarker(ctx context.Context, serial string) error {
 	namespaces := l.client.CoreV1().Namespaces()
 	labels := map[string]string{markerLabel: serial}
+	if l.options.Aside {
+		labels[probe.AsideLabel] = "true"
+	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": labels}})
 	if err != nil {
 		return fmt.Errorf("write the marker: %w", err)
 	}
-	_, err = namespaces.Patch(ctx, markerNamespace, types.MergePatchType, patch, metav1.PatchOptions{})
+	_, err = namespaces.Patch(ctx, l.markerNamespace(), types.MergePatchType, patch, metav1.PatchOptions{})
 	if apierrors.IsNotFound(err) {
-		_, err = namespaces.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: markerNamespace, Labels: labels}}, metav1.CreateOptions{})
+		_, err = namespaces.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: l.markerNamespace(), Labels: labels}}, metav1.CreateOptions{})
 	}
 	if err != nil {
-		return fmt.Errorf("write the marker: label namespace %s: %w", markerNamespace, err)
+		return fmt.Errorf("write the marker: label namespace %s: %w", l.markerNamespace(), err)
 	}
 	return nil
 }
@@ -86,9 +100,9 @@ func (l *Lane) awaitMarker(ctx context.Context) error {
 
 // validatingMarker does for validating configurations, which the API server keeps in a cache of their own, what marker does
 // for mutating ones. Its objects carry another label: those of marker are refused before anything is validated.
-func validatingMarker(serial string) *admissionregistrationv1.ValidatingWebhookConfiguration {
+func (l *Lane) validatingMarker(serial string) *admissionregistrationv1.ValidatingWebhookConfiguration {
 	return &admissionregistrationv1.ValidatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: markerPrefix + serial},
+		ObjectMeta: metav1.ObjectMeta{Name: l.own(markerPrefix + serial)},
 		Webhooks:   []admissionregistrationv1.ValidatingWebhook{markerWebhookFor(markerWebhook, validatingMarkerLabel, serial)},
 	}
 }
@@ -121,7 +135,7 @@ func markerWebhookFor(name, label, value string) admissionregistrationv1.Validat
 
 // markerSeen makes one marker request, and tells whether it was refused by the webhook for objects with this label and value.
 func (l *Lane) markerSeen(ctx context.Context, label, value string) (bool, error) {
-	_, err := l.client.CoreV1().ConfigMaps(markerNamespace).Create(ctx, &corev1.ConfigMap{
+	_, err := l.client.CoreV1().ConfigMaps(l.markerNamespace()).Create(ctx, &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: "marker-" + value, Labels: map[string]string{label: value}},
 	}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	switch {
@@ -136,7 +150,9 @@ func (l *Lane) markerSeen(ctx context.Context, label, value string) (bool, error
 }
 
 // isMarker tells whether the configuration is a marker's.
-func isMarker(name string) bool { return strings.HasPrefix(name, markerPrefix) }
+func isMarker(name string) bool {
+	return strings.HasPrefix(strings.TrimPrefix(name, probe.AsidePrefix), markerPrefix)
+}
 
 // beaconName is the name of a configuration of each kind that has no webhooks, and is written to by asOfNow.
 const beaconName = "zz-outrigger-beacon"
@@ -147,7 +163,7 @@ const beaconName = "zz-outrigger-beacon"
 // write it answers as soon as that write has come by. So something is written first: the beacon, which is made if need be.
 func asOfNow[T any, C configuration[T]](ctx context.Context, client store[T], beacon C) (metav1.ListOptions, error) {
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"outrigger.dev/listed":"%d"}}}`, time.Now().UnixNano()) // another each time
-	written, err := client.Patch(ctx, beaconName, types.MergePatchType, patch, metav1.PatchOptions{})
+	written, err := client.Patch(ctx, beacon.GetName(), types.MergePatchType, patch, metav1.PatchOptions{})
 	if apierrors.IsNotFound(err) {
 		written, err = client.Create(ctx, beacon, metav1.CreateOptions{})
 	}
@@ -160,7 +176,7 @@ func asOfNow[T any, C configuration[T]](ctx context.Context, client store[T], be
 // removeBeacons leaves nothing of the lane's own among the configurations, once the markers are gone.
 func (l *Lane) removeBeacons(ctx context.Context) error {
 	return errors.Join(
-		removeConfiguration(ctx, l.configurations(), mutatingKind, beaconName),
-		removeConfiguration(ctx, l.validating(), validatingKind, beaconName),
+		removeConfiguration(ctx, l.configurations(), mutatingKind, l.own(beaconName)),
+		removeConfiguration(ctx, l.validating(), validatingKind, l.own(beaconName)),
 	)
 }

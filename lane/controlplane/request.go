@@ -182,7 +182,10 @@ func (l *Lane) deleteObject(ctx context.Context, r schema.GroupVersionResource, 
 func (l *Lane) arrangeStored(ctx context.Context, a *probe.Arrangement) error {
 	wanted, fresh := map[string]*probe.Stored{}, []*probe.Stored{}
 	for _, s := range a.Stored {
-		content, err := json.Marshal(s)
+		// However it was shown that the API server acts on it, it does.
+		object := *s
+		object.Until = nil
+		content, err := json.Marshal(object)
 		if err != nil {
 			return fmt.Errorf("write %s %s: %w", s.Resource.Resource, s.Object.GetName(), err)
 		}

@@ -78,7 +78,7 @@ func (l *Lane) removeServices(ctx context.Context) error {
 func (l *Lane) markServices(ctx context.Context) (err error) {
 	serial := l.markerSerial()
 	name := "marker-" + serial
-	services := l.client.CoreV1().Services(markerNamespace)
+	services := l.client.CoreV1().Services(l.markerNamespace())
 	_, err = services.Create(ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec:       corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone, Ports: []corev1.ServicePort{{Port: 443}}},
@@ -89,7 +89,7 @@ func (l *Lane) markServices(ctx context.Context) (err error) {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
 		defer cancel()
-		configuration := l.configurations().Delete(ctx, servicesMarker+serial, metav1.DeleteOptions{})
+		configuration := l.configurations().Delete(ctx, l.own(servicesMarker+serial), metav1.DeleteOptions{})
 		service := services.Delete(ctx, name, metav1.DeleteOptions{})
 		for _, e := range []error{configuration, service} {
 			if e != nil && !apierrors.IsNotFound(e) {
@@ -101,11 +101,11 @@ func (l *Lane) markServices(ctx context.Context) (err error) {
 	scope := admissionregistrationv1.NamespacedScope
 	results := make(chan func(), 1)
 	err = putConfiguration(ctx, l, l.configurations(), mutatingKind, &admissionregistrationv1.MutatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: servicesMarker + serial},
+		ObjectMeta: metav1.ObjectMeta{Name: l.own(servicesMarker + serial)},
 		Webhooks: []admissionregistrationv1.MutatingWebhook{{
 			Name: servicesWebhook,
 			ClientConfig: admissionregistrationv1.WebhookClientConfig{
-				Service: &admissionregistrationv1.ServiceReference{Namespace: markerNamespace, Name: name},
+				Service: &admissionregistrationv1.ServiceReference{Namespace: l.markerNamespace(), Name: name},
 			},
 			ObjectSelector: &metav1.LabelSelector{MatchLabels: map[string]string{servicesLabel: name}},
 			Rules: []admissionregistrationv1.RuleWithOperations{{
@@ -122,7 +122,7 @@ func (l *Lane) markServices(ctx context.Context) (err error) {
 	}
 	return l.cluster.awaitEvery(ctx, markerInterval, "the API server knows the arrangement's Services ("+name+")",
 		func(ctx context.Context) (bool, error) {
-			_, err := l.client.CoreV1().ConfigMaps(markerNamespace).Create(ctx, &corev1.ConfigMap{
+			_, err := l.client.CoreV1().ConfigMaps(l.markerNamespace()).Create(ctx, &corev1.ConfigMap{
 				ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{servicesLabel: name}},
 			}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 			switch {

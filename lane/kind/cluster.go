@@ -51,6 +51,9 @@ type Options struct {
 	Registry   string    // folder of the clusters' folders; "": in the user's cache
 	Logs       string    // folder for the node's logs where the creation fails; "": none are kept
 	Progress   io.Writer // nil: nowhere
+	// Started is told of the cluster, by Create itself, as soon as something can be put into it: one that is made when its API
+	// server answers, which is before it is ready; one that is used again when it is in a known state. Nil: nobody is.
+	Started func(*Cluster)
 }
 
 // A Cluster is a running kind cluster.
@@ -261,6 +264,8 @@ func (c *Cluster) make(ctx context.Context, digest string) (err error) {
 		if err := c.unblock(ctx); err != nil {
 			return fmt.Errorf("take away what may keep it from becoming ready: %w", err)
 		}
+	} else if c.options.Started != nil {
+		c.options.Started(c)
 	}
 	if err := c.awaitReady(ctx); err != nil {
 		return err
@@ -269,6 +274,9 @@ func (c *Cluster) make(ctx context.Context, digest string) (err error) {
 	if c.reused {
 		if err := c.reset(ctx); err != nil {
 			return fmt.Errorf("bring it to a known state: %w", err)
+		}
+		if c.options.Started != nil {
+			c.options.Started(c)
 		}
 	}
 	if c.audit, err = followAudit(ctx, c.plane); err != nil {

@@ -50,16 +50,16 @@ type Injector struct {
 const reachWithin = time.Second
 
 // Install loads the injector's image and installs everything but the webhook configurations, and returns once every
-// replica is available and the tap reaches them. Installer has the rest: InstallWebhooks, Uninstall.
-func Install(ctx context.Context, c *Cluster, t *Tap, built image.Image) (*Injector, error) {
-	i, err := install(ctx, c, t, built)
+// replica is available. Installer has the rest: InstallWebhooks, Uninstall.
+func Install(ctx context.Context, c *Cluster, built image.Image) (*Injector, error) {
+	i, err := install(ctx, c, built)
 	if err != nil {
 		return nil, fmt.Errorf("install the injector in cluster %s: %w", c.Name(), err)
 	}
 	return i, nil
 }
 
-func install(ctx context.Context, c *Cluster, t *Tap, built image.Image) (*Injector, error) {
+func install(ctx context.Context, c *Cluster, built image.Image) (*Injector, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startup, fmt.Errorf("it was not available within %s", startup))
 	defer cancel()
 	if err := c.Load(ctx, built); err != nil {
@@ -82,16 +82,23 @@ func install(ctx context.Context, c *Cluster, t *Tap, built image.Image) (*Injec
 	if i.up, err = tap.NewUpstream(at, secret.Data[certs.KeyBundle]); err != nil {
 		return nil, err
 	}
-	// That replicas are ready does not mean yet that kube-proxy leads to them.
+	return i, nil
+}
+
+// AwaitReached waits until the tap reaches the injector: that replicas are ready does not mean yet that kube-proxy leads to
+// them.
+func (i *Injector) AwaitReached(ctx context.Context, t *Tap) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, startup, fmt.Errorf("it does not within %s", startup))
+	defer cancel()
 	var last error
-	err = await(ctx, "the tap reaches the injector by its Service", func(ctx context.Context) (bool, error) {
+	err := await(ctx, "the tap reaches the injector by its Service", func(ctx context.Context) (bool, error) {
 		last = t.Reach(ctx, i.up, reachWithin)
 		return last == nil, nil
 	})
 	if err != nil {
-		return nil, errors.Join(err, last)
+		return errors.Join(err, last)
 	}
-	return i, nil
+	return nil
 }
 
 // Instance is where the injector answers once every replica has these settings. Callers that want others wait until all

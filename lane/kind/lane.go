@@ -55,18 +55,23 @@ type Lane struct {
 
 var _ probe.Lane = (*Lane)(nil)
 
-// NewLane makes the cluster a lane, with time for what is long or without. Close it before the cluster.
-func NewLane(c *Cluster, long bool) (*Lane, error) {
+// NewLanes makes the cluster two lanes, with time for what is long or without: one, and one for what is made aside. Close them
+// before the cluster.
+func NewLanes(c *Cluster, long bool) (lane, aside *Lane, err error) {
 	version, err := c.Version()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &Lane{gone: c.audit.why, Lane: controlplane.NewLaneOn(&controlplane.Cluster{
+	cluster := &controlplane.Cluster{
 		Facts: probe.Facts{
 			Lane: Name, Provider: Name, Kubernetes: version, Routing: controlplane.RoutingClusterIP, Features: Features(long),
 		},
 		Client: c.client, Audit: c.audit.log, Ended: c.audit.ended, Why: c.audit.why, Logs: c.Logs,
-	}, controlplane.LaneOptions{Hold: hold})}, nil
+	}
+	on := func(aside bool) *Lane {
+		return &Lane{gone: c.audit.why, Lane: controlplane.NewLaneOn(cluster, controlplane.LaneOptions{Hold: hold, Shared: true, Aside: aside})}
+	}
+	return on(false), on(true), nil
 }
 
 // Close is as in the lane below. In a cluster that has ended by itself there is nothing to be cleaned up.

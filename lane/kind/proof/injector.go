@@ -341,8 +341,12 @@ const creators = 2
 // what is done to the injector meanwhile would take so much longer.
 const pace = 50 * time.Millisecond
 
-// meanwhile is how many pods withoutPause must have created while do was done, else it has shown nothing.
-const meanwhile = 2 * creators
+// meanwhile is how many pods withoutPause must have created while do was done, else it has shown nothing. What is done sooner
+// is done again, so often at most.
+const (
+	meanwhile = 2 * creators
+	again     = 10
+)
 
 // afterwards is how many pods withoutPause creates when all is done: what was done may show late.
 const afterwards = 20
@@ -410,6 +414,10 @@ func (w *world) whileCreating(ctx context.Context, ns string, do func() error) e
 	before := count.Load()
 	err := do()
 	during := count.Load() - before
+	for n := 0; err == nil && during < meanwhile && n < again; n++ {
+		err = do()
+		during = count.Load() - before
+	}
 	if err != nil {
 		stop()
 	}

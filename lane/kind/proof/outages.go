@@ -206,14 +206,29 @@ func networkCut(ctx context.Context, w *world) error {
 	return errors.Join(err, nft(ctx, "table inet "+kind.CutTable+" {}\ndelete table inet "+kind.CutTable+"\n"))
 }
 
+// dnsReady is the port at which CoreDNS says whether it is ready.
+const dnsReady = 8181
+
 func systemBlocked(ctx context.Context, w *world) error {
-	ready := func(count int) error {
-		return await(ctx, fmt.Sprintf("%d pods of DNS are Ready", count), func(ctx context.Context) (string, error) {
-			d, err := w.client.AppsV1().Deployments(metav1.NamespaceSystem).Get(ctx, "coredns", metav1.GetOptions{})
-			if err != nil || d.Status.ReadyReplicas == int32(count) && d.Status.Replicas == int32(count) {
+	// By their own word: the kubelet asks only every ten seconds whether they are.
+	answering := func(count int) error {
+		return await(ctx, fmt.Sprintf("%d pods of DNS say that they are ready, and there are no others", count), func(ctx context.Context) (string, error) {
+			pods, err := w.client.CoreV1().Pods(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{LabelSelector: "k8s-app=kube-dns"})
+			if err != nil {
 				return "", err
 			}
-			return fmt.Sprintf("%d are, of %d", d.Status.ReadyReplicas, d.Status.Replicas), nil
+			if len(pods.Items) != count {
+				return fmt.Sprintf("there are %d", len(pods.Items)), nil
+			}
+			for _, pod := range pods.Items {
+				if pod.Status.PodIP == "" {
+					return "pod " + pod.Name + " has no address", nil
+				}
+				if err := w.get(ctx, pod.Namespace, pod.Name, dnsReady, "/ready", nil); err != nil {
+					return "", err
+				}
+			}
+			return "", nil
 		})
 	}
 	show := func() error {
@@ -239,7 +254,7 @@ func systemBlocked(ctx context.Context, w *world) error {
 		if err := w.awaitEvent(ctx, metav1.NamespaceSystem, "ReplicaSet", "FailedCreate", `failed calling webhook "injector.outrigger.dev"`); err != nil {
 			return err
 		}
-		if err := ready(0); err != nil {
+		if err := answering(0); err != nil {
 			return err
 		}
 		if err := w.deleteConfiguration(ctx); err != nil {
@@ -248,7 +263,7 @@ func systemBlocked(ctx context.Context, w *world) error {
 		if err := w.nudge(ctx, metav1.NamespaceSystem, "k8s-app=kube-dns"); err != nil {
 			return err
 		}
-		return ready(int(*dns.Spec.Replicas))
+		return answering(int(*dns.Spec.Replicas))
 	}
 	return w.unlabelled(ctx, metav1.NamespaceSystem, show())
 }

@@ -94,6 +94,8 @@ type Options struct {
 	Folder string
 	// Keep leaves the namespaces of proofs that do not hold.
 	Keep bool
+	// Restore brings the injector back to what it was after the last proof too: somebody goes on with the cluster.
+	Restore bool
 }
 
 // perProof bounds one proof. The slowest takes half a minute on an idle machine, and the long ones two.
@@ -103,8 +105,9 @@ const perProof = 8 * time.Minute
 const sideBySide = 6
 
 // Run shows the proofs in the cluster, those that can side by side, and tells of each as it ends, from several goroutines
-// at once. The injector must be installed there, with its own webhook configurations. An error is about the cluster: ctx
-// has ended, the cluster is gone, or the injector could not be brought back to what it was.
+// at once. The injector must be installed there, with its own webhook configurations; Options.Restore says whether it is again
+// in the end. An error is about the cluster: ctx has ended, the cluster is gone, or the injector could not be brought back to
+// what it was.
 func Run(ctx context.Context, c *kind.Cluster, i *kind.Injector, proofs []*Proof, o Options, tell func(Result)) error {
 	ctx, cancel := c.While(ctx)
 	defer cancel()
@@ -129,13 +132,29 @@ func Run(ctx context.Context, c *kind.Cluster, i *kind.Injector, proofs []*Proof
 	}
 	_ = group.Wait()
 	inTurn.Wait()
+	before := "" // the proof that may have left the injector other than it was
+	restore := func() error {
+		if before == "" || ctx.Err() != nil {
+			return nil
+		}
+		if err := w.restore(ctx); err != nil {
+			return gone(ctx, fmt.Errorf("bring the injector back to what it was before proof %s: %w", before, err))
+		}
+		return nil
+	}
 	for _, p := range proofs {
 		if !p.Alone || ctx.Err() != nil {
 			continue
 		}
+		if err := restore(); err != nil {
+			return err
+		}
 		w.one(ctx, p, tell)
-		if err := w.restore(ctx); err != nil {
-			return gone(ctx, fmt.Errorf("bring the injector back to what it was before proof %s: %w", p.Name, err))
+		before = p.Name
+	}
+	if o.Restore {
+		if err := restore(); err != nil {
+			return err
 		}
 	}
 	return context.Cause(ctx)

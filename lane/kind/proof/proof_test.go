@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -209,6 +210,16 @@ func TestWhileCreating(t *testing.T) {
 			t.Errorf("%s: %v, want %q", test.name, err, test.want)
 		}
 	}
+	// What is done sooner than enough pods are created is done again.
+	times := 0
+	if err := w.whileCreating(t.Context(), "ns", func() error {
+		if times++; times < 3 {
+			return nil
+		}
+		return more()
+	}); err != nil || times != 3 {
+		t.Errorf("done %d times, want 3: %v", times, err)
+	}
 	// Creations that hang meanwhile show nothing.
 	hold := make(chan struct{})
 	var holding atomic.Bool
@@ -218,9 +229,10 @@ func TestWhileCreating(t *testing.T) {
 		}
 		return inject(pod)
 	})
+	letGo := sync.OnceFunc(func() { time.AfterFunc(50*time.Millisecond, func() { close(hold) }) }) // when it is done
 	err := slow.whileCreating(t.Context(), "ns", func() error {
 		holding.Store(true)
-		time.AfterFunc(50*time.Millisecond, func() { close(hold) }) // when it is done
+		letGo()
 		return nil
 	})
 	if err == nil || !strings.Contains(err.Error(), "which shows nothing") {
