@@ -59,6 +59,9 @@ func TestAside(t *testing.T) {
 	over := false // what is aside
 	lane, aside := &fakeLane{}, &fakeLane{t: t}
 	lane.arranged = func(a *Arrangement) error {
+		if len(a.Webhooks) == 0 { // whatever was there before
+			return nil
+		}
 		name, _, _ := strings.Cut(strings.TrimPrefix(a.Name, "p/"), "/")
 		mu.Lock()
 		defer mu.Unlock()
@@ -131,7 +134,21 @@ func TestAside(t *testing.T) {
 	}
 }
 
-// Where there is no lane for it, and where there is nothing beside it, what waits has its turn like all others.
+// What waits is made aside where nothing else is to be done too: its configurations are the other lane's.
+func TestAllAside(t *testing.T) {
+	plan := asidePlan(t).Only(func(p *Planned) bool { return p.Case.Table.Waits })
+	lane, aside := &fakeLane{}, &fakeLane{t: t}
+	r, _ := bench(t, lane)
+	r.Aside = aside
+	if judged, err := run(t, t.Context(), r, plan); err != nil || len(judged) != 20 {
+		t.Fatalf("%d judged of 20, error %v", len(judged), err)
+	}
+	if lane.most.Load() != 0 || aside.most.Load() == 0 {
+		t.Errorf("%d were under way in the one lane, %d aside", lane.most.Load(), aside.most.Load())
+	}
+}
+
+// Where there is no lane for it, what waits has its turn like all others.
 func TestNothingAside(t *testing.T) {
 	plan := asidePlan(t)
 	lane := &fakeLane{}
@@ -151,7 +168,12 @@ func TestAsideFails(t *testing.T) {
 			lanes := map[string]*fakeLane{"lane": {t: t}, "aside": {t: t}}
 			for name, l := range lanes {
 				if name == fails {
-					l.arranged = func(*Arrangement) error { return context.DeadlineExceeded }
+					l.arranged = func(a *Arrangement) error {
+						if len(a.Webhooks) == 0 {
+							return nil
+						}
+						return context.DeadlineExceeded
+					}
 					continue
 				}
 				l.probed = func(ctx context.Context, at *Attempt, _ func()) (*Observation, error) {

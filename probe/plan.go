@@ -41,6 +41,7 @@ type PlannedArrangement struct {
 	// Aside says that it can be made aside, while other arrangements go on. See Runner.Aside.
 	Aside bool
 
+	id       partID // of a part, also where others of the whole are left out
 	settings string // that all of its cases want, as JSON; "" where that does not matter. See BySettings.
 }
 
@@ -88,6 +89,16 @@ func (a *Arrangement) namespaceSelectors() (list []*metav1.LabelSelector) {
 func (a *PlannedArrangement) changesSettings() bool {
 	return slices.ContainsFunc(a.Cases, func(p *Planned) bool {
 		return slices.ContainsFunc(p.Course, func(step *Planned) bool { return step.Settings != p.Settings })
+	})
+}
+
+// expectsEvents tells whether a rule of its cases wants events of their workloads.
+func (a *PlannedArrangement) expectsEvents() bool {
+	return slices.ContainsFunc(a.Cases, func(p *Planned) bool {
+		return slices.ContainsFunc(append(slices.Clone(p.Course), p), func(step *Planned) bool {
+			then := step.Then()
+			return then != nil && len(then.Events) > 0
+		})
 	})
 }
 

@@ -130,10 +130,14 @@ func (r *Runner) Run(ctx context.Context, plan *Plan, judged func(*Judgement)) e
 // by themselves: see apart.
 func (r *Runner) runAlike(ctx context.Context, list []*PlannedArrangement, judged func(*Judgement)) error {
 	aside := only(list, func(a *PlannedArrangement) bool { return a.Aside })
-	if r.Aside == nil || len(aside) == 0 || len(aside) == len(list) {
+	if r.Aside == nil || len(aside) == 0 {
 		return r.runInTurn(ctx, list, judged)
 	}
 	apart := apart(list)
+	// The webhooks of what was arranged last may not leave out what is made aside.
+	if err := r.Lane.Arrange(ctx, &Arrangement{Name: "nothing beside"}); err != nil {
+		return fmt.Errorf("arrange nothing, before something is made aside: %w", err)
+	}
 	both, bothCtx := errgroup.WithContext(ctx)
 	both.Go(func() error {
 		other := &Runner{
@@ -157,7 +161,8 @@ func (r *Runner) runAlike(ctx context.Context, list []*PlannedArrangement, judge
 }
 
 // apart are the arrangements that must not have others made aside: those that change the injector's settings, which are
-// everybody's, and those of tables about namespaceSelectors and their absence, since it would no longer be one.
+// everybody's; those that expect events of controllers, which are refused pods aside too, and whose events get lost where
+// they are too many; and those of tables about namespaceSelectors and their absence, since it would no longer be one.
 func apart(list []*PlannedArrangement) map[*PlannedArrangement]bool {
 	selective, all := map[*table.Table]bool{}, map[*table.Table]bool{}
 	for _, a := range list {
@@ -175,7 +180,7 @@ func apart(list []*PlannedArrangement) map[*PlannedArrangement]bool {
 	apart := map[*PlannedArrangement]bool{}
 	for _, a := range list {
 		t := a.Cases[0].Case.Table
-		if !a.Aside && a.Parts == nil && (selective[t] && all[t] || a.changesSettings()) {
+		if !a.Aside && (a.changesSettings() || a.expectsEvents() || a.Parts == nil && selective[t] && all[t]) {
 			apart[a] = true
 		}
 	}
@@ -239,14 +244,15 @@ func (r *Runner) completeAll(ctx context.Context, a *PlannedArrangement) (*Arran
 	if a.Parts == nil {
 		return r.completeOne(ctx, a)
 	}
-	parts := make([]*Arrangement, len(a.Parts))
+	parts, ids := make([]*Arrangement, len(a.Parts)), make([]partID, len(a.Parts))
 	for i, part := range a.Parts {
 		var err error
+		ids[i] = part.id
 		if parts[i], err = r.completeOne(ctx, part); err != nil {
 			return nil, fmt.Errorf("%s: %w", part.Name, err)
 		}
 	}
-	return sideBySide(a.Name, parts, a.Aside), nil
+	return sideBySide(a.Name, parts, ids), nil
 }
 
 func (r *Runner) completeOne(ctx context.Context, a *PlannedArrangement) (*Arrangement, error) {

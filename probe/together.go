@@ -55,7 +55,7 @@ func (p *Plan) Together() (*Plan, error) {
 			whole = &PlannedArrangement{settings: a.settings, Aside: a.waits()}
 			whole.Name = a.Name
 			for _, stage := range a.Course {
-				step := &PlannedArrangement{Aside: whole.Aside}
+				step := &PlannedArrangement{}
 				step.Name = stage.Name
 				whole.Course = append(whole.Course, step)
 			}
@@ -133,14 +133,14 @@ func (a *PlannedArrangement) waits() bool {
 func (a *PlannedArrangement) join(part *PlannedArrangement) {
 	n := partID{len(a.Parts), a.Aside}
 	own := *part
-	own.Cases, own.Course = nil, nil
+	own.Cases, own.Course, own.id = nil, nil, n
 	for _, p := range part.Cases {
 		own.Cases = append(own.Cases, p.inPart(n))
 	}
 	own.Namespaces = namespacesOf(part, n)
 	for k, stage := range part.Course {
 		step := *stage
-		step.Cases, step.Namespaces = nil, namespacesOf(stage, n)
+		step.Cases, step.Namespaces, step.id = nil, namespacesOf(stage, n), n
 		for _, p := range own.Cases {
 			step.Cases = append(step.Cases, p.Course[k])
 		}
@@ -206,11 +206,11 @@ func namespacesOf(a *PlannedArrangement, n partID) []*corev1.Namespace {
 
 // sideBySide is the arrangement that is made of the parts: their webhook configurations under names of their own, each
 // limited to the namespaces of its part. The order of a part's configurations stays what it was.
-func sideBySide(name string, parts []*Arrangement, aside bool) *Arrangement {
+func sideBySide(name string, parts []*Arrangement, ids []partID) *Arrangement {
 	out := &Arrangement{Name: name, Parts: parts}
 	stored := map[string]bool{}
 	for i, part := range parts {
-		n := partID{i, aside}
+		n := ids[i]
 		for _, c := range part.Webhooks {
 			c.Name = n.configuration(c.Name)
 			for i := range c.Webhooks {

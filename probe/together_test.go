@@ -136,6 +136,16 @@ func TestPartsOfAPlanWithLess(t *testing.T) {
 	if got := shape(less); got != "2(2)" {
 		t.Errorf("%s, want 2(2)", got)
 	}
+	// The webhooks of the one that is left ask about its namespaces, not about those of the one that was first.
+	r, _ := bench(t, &fakeLane{})
+	whole, err := r.complete(t.Context(), less.Arrangements[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	asks, is := whole.Webhooks[0].Webhooks[0].NamespaceSelector.MatchLabels[partLabel], whole.Namespaces[0].Labels[partLabel]
+	if asks != "1" || is != "1" {
+		t.Errorf("the webhooks ask about part %s, the namespace is of part %s: want 1", asks, is)
+	}
 	if got := shape(plan); got != "8(4+4)" {
 		t.Errorf("the plan itself is now %s", got)
 	}
@@ -207,7 +217,7 @@ rules:
 		t.Errorf("%s, want 4(1+1+1+1) 2(1+1)", got)
 	}
 	for _, a := range plan.Arrangements {
-		if !a.Aside || !a.Course[0].Aside {
+		if !a.Aside || !a.Course[0].Parts[0].id.aside {
 			t.Errorf("%s is not made aside", a.Name)
 		}
 	}
@@ -250,7 +260,7 @@ func TestSideBySide(t *testing.T) {
 			},
 		}
 	}
-	whole := sideBySide("all", []*Arrangement{part("x"), part("y")}, false)
+	whole := sideBySide("all", []*Arrangement{part("x"), part("y")}, []partID{{n: 0}, {n: 1}})
 	if len(whole.Stored) != 1 {
 		t.Errorf("what both have is stored %d times, want once", len(whole.Stored))
 	}

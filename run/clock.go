@@ -14,7 +14,8 @@ import (
 
 // A clock shares the time of a run among its tables. Arrangements follow each other, but tables share some of them, and
 // the cases of one are under way together: each moment counts for the table whose case is the next to end, so nothing is
-// counted twice and nothing is left out. What comes after an arrangement's last case is still that table's.
+// counted twice and nothing is left out. What comes after an arrangement's last case is still that table's. A table that is
+// made aside so has little time of its own: others' cases end meanwhile.
 type clock struct {
 	mu    sync.Mutex
 	since time.Time // up to here all time is shared out

@@ -106,10 +106,9 @@ func openKind(ctx context.Context, s *Session) (probe.Lane, error) {
 	}
 	start := time.Now()
 	installing := installation{session: s, program: tap, done: make(chan struct{})}
-	options.Started = func(c *kind.Cluster) { installing.start(ctx, c) }
+	options.Started = func(c *kind.Cluster) (stop func()) { return installing.start(ctx, c) }
 	c, err := kind.Create(ctx, options)
 	if err != nil {
-		installing.stop()
 		return nil, err
 	}
 	s.kind = &Kind{Cluster: c}
@@ -146,12 +145,14 @@ type installation struct {
 	err      error
 }
 
-func (i *installation) start(ctx context.Context, c *kind.Cluster) {
+// start begins, and returns what gives the installation up.
+func (i *installation) start(ctx context.Context, c *kind.Cluster) (stop func()) {
 	ctx, i.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(i.done)
 		i.err = i.run(ctx, c)
 	}()
+	return i.stop
 }
 
 func (i *installation) run(ctx context.Context, c *kind.Cluster) error {
@@ -173,11 +174,8 @@ func (i *installation) run(ctx context.Context, c *kind.Cluster) error {
 	return nil
 }
 
-// stop gives the installation up, if it was started: there is no cluster.
+// stop gives the installation up: there will be no cluster.
 func (i *installation) stop() {
-	if i.cancel == nil {
-		return
-	}
 	i.cancel()
 	<-i.done
 	if i.tap != nil {

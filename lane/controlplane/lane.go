@@ -67,7 +67,8 @@ func (c *Cluster) explain(err error) error {
 	return err
 }
 
-// A Lane runs cases on a cluster that is its own: nobody else writes webhook configurations there, or its namespaces.
+// A Lane runs cases on a cluster that is its own: nobody else writes webhook configurations there, or its namespaces, but
+// the other lane that there may be (LaneOptions.Shared), which has its own.
 type Lane struct {
 	cluster *Cluster
 	client  *kubernetes.Clientset

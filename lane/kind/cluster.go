@@ -52,8 +52,9 @@ type Options struct {
 	Logs       string    // folder for the node's logs where the creation fails; "": none are kept
 	Progress   io.Writer // nil: nowhere
 	// Started is told of the cluster, by Create itself, as soon as something can be put into it: one that is made when its API
-	// server answers, which is before it is ready; one that is used again when it is in a known state. Nil: nobody is.
-	Started func(*Cluster)
+	// server answers, which is before it is ready; one that is used again when it is in a known state. What it returns ends what
+	// was begun then, and waits for that: Create calls it where it fails, before anything is deleted. Nil: nobody is told.
+	Started func(*Cluster) (stop func())
 }
 
 // A Cluster is a running kind cluster.
@@ -68,6 +69,8 @@ type Cluster struct {
 	choice   nodeimage.Choice
 	reused   bool
 	times    Times
+
+	stopStarted func() // what Options.Started returned; nil where it was not called
 
 	audit *auditTail
 }
@@ -105,6 +108,9 @@ func Create(ctx context.Context, o Options) (c *Cluster, err error) {
 		return nil, err
 	}
 	if err := c.make(ctx, conf.digest); err != nil {
+		if c.stopStarted != nil {
+			c.stopStarted()
+		}
 		return nil, c.unmake(ctx, err)
 	}
 	return c, nil
@@ -265,7 +271,7 @@ func (c *Cluster) make(ctx context.Context, digest string) (err error) {
 			return fmt.Errorf("take away what may keep it from becoming ready: %w", err)
 		}
 	} else if c.options.Started != nil {
-		c.options.Started(c)
+		c.stopStarted = c.options.Started(c)
 	}
 	if err := c.awaitReady(ctx); err != nil {
 		return err
@@ -276,7 +282,7 @@ func (c *Cluster) make(ctx context.Context, digest string) (err error) {
 			return fmt.Errorf("bring it to a known state: %w", err)
 		}
 		if c.options.Started != nil {
-			c.options.Started(c)
+			c.stopStarted = c.options.Started(c)
 		}
 	}
 	if c.audit, err = followAudit(ctx, c.plane); err != nil {

@@ -47,7 +47,7 @@ func hold(kind string, pod *corev1.PodSpec) {
 	}
 }
 
-// A Lane runs cases on a kind cluster that is its own.
+// A Lane runs cases on a kind cluster, with one other: see NewLanes.
 type Lane struct {
 	*controlplane.Lane
 	gone func() error
