@@ -371,8 +371,8 @@ const (
 	// Of timeouts: so many that a table takes little longer than its slowest case, and so few that to begin them all takes no
 	// noticeable part of the shortest timeout, a second.
 	waitingForTimeouts = 128
-	// Of controllers, which take some at a time, and tell of no more refusals than that in time.
-	waitingForControllers = 20
+	// Of controllers, which take some at a time.
+	waitingForControllers = 32
 )
 
 // underWay is how many of the cases, which are of one arrangement, are under way at once.

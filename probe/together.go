@@ -28,10 +28,6 @@ const (
 // maxParts bounds how many arrangements stand side by side: every request is held against the webhooks of all of them.
 const maxParts = 64
 
-// maxPartsOfControllers bounds it where controllers are refused pods for as long as a course has it so: they try again and
-// again, and of an event for each refusal the controller manager's recorder drops those that it does not get rid of in time.
-const maxPartsOfControllers = 4
-
 // Together is the same plan in fewer arrangements: those of tables that say so (isolate) are joined, as parts of one, which
 // is made at once and whose cases run side by side. Each part's webhooks are limited to namespaces of its own. To arrange
 // takes an API server as long as many cases, and cases that wait wait together.
@@ -51,7 +47,7 @@ func (p *Plan) Together() (*Plan, error) {
 			continue
 		}
 		whole := open[key]
-		if whole == nil || len(whole.Parts) == a.maxParts() {
+		if whole == nil || len(whole.Parts) == maxParts {
 			whole = &PlannedArrangement{settings: a.settings, Aside: a.waits()}
 			whole.Name = a.Name
 			for _, stage := range a.Course {
@@ -96,7 +92,9 @@ func (a *PlannedArrangement) joins() (string, error) {
 		Waits, Aside           bool
 		Objects                []map[string]any
 	}{Settings: a.settings, Waits: c.Table.Waits, Aside: a.waits()}
-	if c.Table.Alone {
+	if c.Table.Alone || a.controllers() {
+		// Controllers that are refused pods try again and again, and of an event for each refusal the controller manager's
+		// recorder drops those that it does not get rid of in time.
 		like.Alone = a.Name
 	}
 	if len(a.Course) > 0 {
@@ -109,14 +107,6 @@ func (a *PlannedArrangement) joins() (string, error) {
 	}
 	key, err := json.Marshal(like) // sorts its keys
 	return string(key), err
-}
-
-// maxParts is how many such arrangements may be parts of one.
-func (a *PlannedArrangement) maxParts() int {
-	if a.Course != nil && a.controllers() {
-		return maxPartsOfControllers
-	}
-	return maxParts
 }
 
 // controllers tells whether any of its cases are about controllers.

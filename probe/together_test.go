@@ -186,8 +186,8 @@ rules:
 	}
 }
 
-// Of courses in which controllers are refused pods only some go together, aside.
-func TestFewCoursesOfControllersTogether(t *testing.T) {
+// What controllers are refused pods in stands by itself, aside.
+func TestControllersByThemselves(t *testing.T) {
 	const refused = `
 needs: [controllers]
 isolate: true
@@ -200,9 +200,6 @@ dimensions:
       - {value: "1", webhook: {timeoutSeconds: 1}}
       - {value: "2", webhook: {timeoutSeconds: 2}}
       - {value: "3", webhook: {timeoutSeconds: 3}}
-      - {value: "4", webhook: {timeoutSeconds: 4}}
-      - {value: "5", webhook: {timeoutSeconds: 5}}
-      - {value: "6", webhook: {timeoutSeconds: 6}}
 rules:
   - {rule: all, then: {during: untouched, after: untouched}, because: b}
 `
@@ -213,8 +210,8 @@ rules:
 	if plan, err = plan.Together(); err != nil {
 		t.Fatal(err)
 	}
-	if got := shape(plan); got != "4(1+1+1+1) 2(1+1)" {
-		t.Errorf("%s, want 4(1+1+1+1) 2(1+1)", got)
+	if got := shape(plan); got != "1(1) 1(1) 1(1)" {
+		t.Errorf("%s, want 1(1) 1(1) 1(1)", got)
 	}
 	for _, a := range plan.Arrangements {
 		if !a.Aside || !a.Course[0].Parts[0].id.aside {

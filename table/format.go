@@ -153,8 +153,8 @@ type Table struct {
 	// Isolate has arrangements of the table stand in the cluster side by side, which takes less time where a lane has a real
 	// API server: the webhooks of each then are limited to its own namespaces, by one more label that their namespaceSelector
 	// wants. Where they wait, for timeouts or for controllers, they stand there aside, while arrangements of other tables come
-	// and go. With Alone each stands by itself, if perhaps aside. It is not for namespaces whose names are given, nor for
-	// requests about objects outside namespaces.
+	// and go. With Alone, or with controllers, each stands by itself, if perhaps aside. It is not for namespaces whose names
+	// are given, nor for requests about objects outside namespaces.
 	Isolate bool `yaml:"isolate" json:"isolate,omitempty"`
 	// Excluded are combinations that cannot be, each with its reason.
 	Excluded []Exclusion `yaml:"excluded" json:"excluded,omitempty"`
