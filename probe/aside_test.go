@@ -126,11 +126,48 @@ func TestAside(t *testing.T) {
 			t.Errorf("%s: %v %v", j.Planned.Case.ID(), j.Err, j.Why)
 		}
 	}
+	if lane.arranging[0] != "nothing beside" {
+		t.Errorf("%s is arranged first, and webhooks from before may be asked about what is aside", lane.arranging[0])
+	}
 	if got := strings.Join(order, " "); got != "work selectors" {
 		t.Errorf("the order is %s, want work selectors", got)
 	}
 	if !over {
 		t.Error("what was aside is still there")
+	}
+}
+
+// What others made aside would change, or would be changed by, comes when there are none.
+func TestApart(t *testing.T) {
+	tables := map[string]string{
+		"selectors": aboutSelectors,
+		"events": `
+needs: [controllers]
+dimensions: [{dimension: kind, values: [{value: job, workload: {apiVersion: batch/v1, kind: Job}}]}]
+rules: [{rule: refused, then: {outcome: failed, events: EOF}, because: b}]
+`,
+		"settings": `
+course: [{step: before}, {step: change, does: change, settings: {policy: disabled}}, {step: after}]
+dimensions: [{dimension: d, values: [{value: v}]}]
+rules: [{rule: all, then: {before: untouched, change: accepted, after: untouched}, because: b}]
+`,
+		"work": calledOnce,
+		"wait": "isolate: true\nwaits: true" + calledOnce,
+	}
+	for name, want := range map[string]bool{"selectors": true, "events": true, "settings": true, "work": false, "wait": false} {
+		plan, err := NewPlan([]*table.Table{loadedAs(t, name, tables[name])}, Facts{Features: []string{FeatureControllers}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plan, err = plan.Together(); err != nil {
+			t.Fatal(err)
+		}
+		apart := apart(plan.Arrangements)
+		for _, a := range plan.Arrangements {
+			if apart[a] != want {
+				t.Errorf("%s: apart %t, want %t", a.Name, apart[a], want)
+			}
+		}
 	}
 }
 

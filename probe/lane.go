@@ -74,6 +74,21 @@ type Arrangement struct {
 	Parts []*Arrangement
 }
 
+// namespaceSelectors are those of all its webhooks, to be looked at or changed; a webhook without one has nil there.
+func (a *Arrangement) namespaceSelectors() (list []**metav1.LabelSelector) {
+	for _, c := range a.Webhooks {
+		for i := range c.Webhooks {
+			list = append(list, &c.Webhooks[i].NamespaceSelector)
+		}
+	}
+	for _, c := range a.Validating {
+		for i := range c.Webhooks {
+			list = append(list, &c.Webhooks[i].NamespaceSelector)
+		}
+	}
+	return list
+}
+
 // For is the part of the arrangement that the namespace is of; the whole where it is one by itself.
 func (a *Arrangement) For(namespace string) *Arrangement {
 	for _, part := range a.Parts {

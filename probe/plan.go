@@ -70,21 +70,6 @@ func (a *PlannedArrangement) With(cases []*Planned) *PlannedArrangement {
 	return &other
 }
 
-// namespaceSelectors of its webhooks; nil ones too.
-func (a *Arrangement) namespaceSelectors() (list []*metav1.LabelSelector) {
-	for _, c := range a.Webhooks {
-		for i := range c.Webhooks {
-			list = append(list, c.Webhooks[i].NamespaceSelector)
-		}
-	}
-	for _, c := range a.Validating {
-		for i := range c.Webhooks {
-			list = append(list, c.Webhooks[i].NamespaceSelector)
-		}
-	}
-	return list
-}
-
 // changesSettings tells whether its course changes the injector's settings.
 func (a *PlannedArrangement) changesSettings() bool {
 	return slices.ContainsFunc(a.Cases, func(p *Planned) bool {

@@ -169,7 +169,7 @@ func apart(list []*PlannedArrangement) map[*PlannedArrangement]bool {
 		for _, stage := range append(slices.Clone(a.Course), a) {
 			for _, selector := range stage.namespaceSelectors() {
 				t := a.Cases[0].Case.Table
-				if selector == nil || len(selector.MatchLabels)+len(selector.MatchExpressions) == 0 {
+				if s := *selector; s == nil || len(s.MatchLabels)+len(s.MatchExpressions) == 0 {
 					all[t] = true
 				} else {
 					selective[t] = true

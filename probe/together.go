@@ -203,15 +203,12 @@ func sideBySide(name string, parts []*Arrangement, ids []partID) *Arrangement {
 		n := ids[i]
 		for _, c := range part.Webhooks {
 			c.Name = n.configuration(c.Name)
-			for i := range c.Webhooks {
-				limit(&c.Webhooks[i].NamespaceSelector, n)
-			}
 		}
 		for _, c := range part.Validating {
 			c.Name = n.configuration(c.Name)
-			for i := range c.Webhooks {
-				limit(&c.Webhooks[i].NamespaceSelector, n)
-			}
+		}
+		for _, selector := range part.namespaceSelectors() {
+			limit(selector, n)
 		}
 		out.Webhooks = append(out.Webhooks, part.Webhooks...)
 		out.Validating = append(out.Validating, part.Validating...)
@@ -239,22 +236,11 @@ func limit(selector **metav1.LabelSelector, n partID) {
 
 // spare has no webhook of the arrangement be asked about what is made aside.
 func (a *Arrangement) spare() {
-	for _, c := range a.Webhooks {
-		for i := range c.Webhooks {
-			spare(&c.Webhooks[i].NamespaceSelector)
-		}
+	for _, selector := range a.namespaceSelectors() {
+		sparing := selecting(*selector)
+		sparing.MatchExpressions = append(sparing.MatchExpressions, metav1.LabelSelectorRequirement{Key: AsideLabel, Operator: metav1.LabelSelectorOpDoesNotExist})
+		*selector = sparing
 	}
-	for _, c := range a.Validating {
-		for i := range c.Webhooks {
-			spare(&c.Webhooks[i].NamespaceSelector)
-		}
-	}
-}
-
-func spare(selector **metav1.LabelSelector) {
-	sparing := selecting(*selector)
-	sparing.MatchExpressions = append(sparing.MatchExpressions, metav1.LabelSelectorRequirement{Key: AsideLabel, Operator: metav1.LabelSelectorOpDoesNotExist})
-	*selector = sparing
 }
 
 // selecting is a copy of a selector; of none, one that selects everything.

@@ -284,9 +284,9 @@ func (l *Lane) standing(ctx context.Context, touched bool) (*standing, error) {
 	return there, kinds.Wait()
 }
 
-// standingOf lists those of one kind, by name, that are not the other lane's: as they are now where they were touched, else as the API server has them in
-// its cache. That is late by milliseconds, and the lane knows itself what it wrote: so one of a stranger's is found too, if
-// perhaps by the next arrangement.
+// standingOf lists those of one kind, by name, that are not the other lane's: as they are now where they were touched, else as
+// the API server has them in its cache. That is late by milliseconds, and the lane knows itself what it wrote: so one of a
+// stranger's is found too, if perhaps by the next arrangement.
 func standingOf[T any, C configuration[T]](
 	ctx context.Context, l *Lane, client store[T], kind string, beacon C, touched bool, list func(metav1.ListOptions) ([]T, error),
 ) (map[string]C, error) {
