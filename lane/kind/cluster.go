@@ -156,6 +156,9 @@ func (c *Cluster) enter(ctx context.Context, reg *registry, engine, digest strin
 		return nil, err
 	}
 	defer release()
+	if err := c.sweepUnrecorded(ctx, reg, engine); err != nil { // not in this run's way
+		fmt.Fprintf(c.options.Progress, "kind: %v; a later run tries again\n", err)
+	}
 	idle, err := reg.idle()
 	if err != nil {
 		return nil, err
@@ -206,6 +209,53 @@ func (c *Cluster) enter(ctx context.Context, reg *registry, engine, digest strin
 		fmt.Fprintf(c.options.Progress, "kind: there is no cluster to be used again, so one is made: %s\n", why)
 	}
 	return reg.claim(engine)
+}
+
+// sweepUnrecorded deletes the clusters of the registry whose folder somebody took away, and so all that was known of them: who
+// empties the cache does not think of containers. The registry's lock is held, so that none is being claimed; one is of this
+// registry if its nodes have a file of its folder mounted. What another registry has made, or somebody else's kind, stays.
+func (c *Cluster) sweepUnrecorded(ctx context.Context, reg *registry, engine string) error {
+	names, err := c.provider.List()
+	if err != nil {
+		return fmt.Errorf("look for clusters whose folder is gone: %w", advised(err))
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, prefix) || reg.recorded(name) {
+			continue
+		}
+		ours, err := c.mounts(ctx, engine, name, reg.folder(name))
+		if err != nil || !ours { // what is deleted at this moment, by whomever, cannot be asked
+			continue
+		}
+		fmt.Fprintf(c.options.Progress, "kind: deleting cluster %s, whose folder %s is gone\n", name, reg.folder(name))
+		if err := c.provider.Delete(name, filepath.Join(reg.folder(name), kubeconfigFile)); err != nil {
+			return fmt.Errorf("delete cluster %s, whose folder is gone: %w", name, advised(err))
+		}
+		if err := os.RemoveAll(reg.folder(name)); err != nil { // an engine makes anew what it is to mount
+			return fmt.Errorf("remove the folder of cluster %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// mounts tells whether a node of the cluster has something mounted that lies in dir.
+func (c *Cluster) mounts(ctx context.Context, engine, name, dir string) (bool, error) {
+	list, err := c.provider.ListNodes(name)
+	if err != nil {
+		return false, err
+	}
+	for _, node := range list {
+		out, err := osexec.CommandContext(ctx, engine, "inspect", "--format", `{{range .Mounts}}{{println .Source}}{{end}}`, node.String()).Output()
+		if err != nil {
+			return false, err
+		}
+		for source := range strings.Lines(string(out)) {
+			if filepath.Dir(strings.TrimSpace(source)) == dir {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // unfit says why a kept cluster is not what is asked for; "" if it is.

@@ -14,6 +14,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/e2e-framework/klient"
+
+	"github.com/outrigger-k8s/outrigger/lane/kind/nodeimage"
 )
 
 // kindEnv lets the tests run that make clusters: they need a container engine, and minutes.
@@ -152,6 +154,51 @@ func TestProvider(t *testing.T) {
 	}
 	if err := e.remove(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A cluster whose folder somebody took away is deleted by the next run of that registry, and what that folder has become with
+// it; one of another registry is not, nor one that is recorded, nor somebody else's.
+func TestFolderGone(t *testing.T) {
+	needKind(t)
+	engine, _, err := nodeimage.FindEngine(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	choice, err := nodeimage.Choose(t.Context(), nodeimage.Options{Engine: engine, Progress: progress{t}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, other := newRegistry(t), newRegistry(t)
+	recorded := claim(t, r)
+	name := func(n string) string { return recorded.Name + n }
+	c := &Cluster{options: Options{Progress: progress{t}}, provider: providerOf(engine, progress{t})}
+	for cluster, from := range map[string]string{
+		name("-gone"): r.folder(name("-gone")), name("-other"): other.folder(name("-other")),
+		name("-none"): "", recorded.Name: recorded.dir,
+	} {
+		args := []string{"create", "--name", cluster + "-control-plane", "--label", "io.x-k8s.kind.cluster=" + cluster, "--label", "io.x-k8s.kind.role=control-plane"}
+		if from != "" {
+			if err := os.MkdirAll(from, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			args = append(args, "--volume", filepath.Join(from, "audit-policy.yaml")+":/audit-policy.yaml:ro")
+		}
+		if out, err := exec.CommandContext(t.Context(), engine, append(args, choice.Image)...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		t.Cleanup(func() { _ = exec.Command(engine, "rm", "--force", cluster+"-control-plane").Run() })
+	}
+	if err := c.sweepUnrecorded(t.Context(), r, engine); err != nil {
+		t.Fatal(err)
+	}
+	for suffix, want := range map[string]bool{"-gone": false, "-other": true, "-none": true, "": true} {
+		if there, err := exists(c.provider, name(suffix)); err != nil || there != want {
+			t.Errorf("%q: there %v, want %v: %v", suffix, there, want, err)
+		}
+	}
+	if _, err := os.Stat(r.folder(name("-gone"))); !os.IsNotExist(err) {
+		t.Errorf("the folder that was gone is there: %v", err)
 	}
 }
 

@@ -120,7 +120,7 @@ func (r *registry) claim(engine string) (*entry, error) {
 	}
 	made := time.Now().UTC()
 	e := &entry{record: record{Name: prefix + made.Format("20060102t150405") + "-" + hex.EncodeToString(random[:]), Engine: engine, Made: made}}
-	e.dir = filepath.Join(r.dir, e.Name)
+	e.dir = r.folder(e.Name)
 	if err := os.Mkdir(e.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of a cluster: %w", err)
 	}
@@ -136,6 +136,15 @@ func (r *registry) claim(engine string) (*entry, error) {
 		return nil, errors.Join(err, e.remove())
 	}
 	return e, nil
+}
+
+// folder of a cluster.
+func (r *registry) folder(name string) string { return filepath.Join(r.dir, name) }
+
+// recorded tells whether anything is known of a cluster of that name.
+func (r *registry) recorded(name string) bool {
+	_, err := os.Stat(filepath.Join(r.folder(name), recordFile))
+	return err == nil
 }
 
 // idle are the entries that no living run has, newest first; each is locked by this program now.

@@ -129,7 +129,7 @@ func TestLeftoverOfAnotherEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	var said strings.Builder
-	c := &Cluster{options: Options{Progress: &said, Reuse: true}}
+	c := &Cluster{options: Options{Progress: &said, Reuse: true}, provider: providerOf("docker", io.Discard)}
 	if _, err := c.enter(t.Context(), r, "docker", "digest"); err == nil || !strings.Contains(err.Error(), "delete cluster "+left.Name) {
 		t.Errorf("a leftover of its own engine that cannot be deleted: %v", err)
 	}
