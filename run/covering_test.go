@@ -13,6 +13,7 @@ import (
 // What the kind lane runs without FULL=1 has every combination of three values of its cases that it can run: those that it
 // lacks a feature for vouch for none.
 func TestSelectionCoversWhatRuns(t *testing.T) {
+	t.Parallel()
 	o := run.Options{Lane: "kind"}
 	facts, err := o.Facts()
 	if err != nil {

@@ -60,6 +60,7 @@ func valid(t *testing.T, file string) {
 
 // Of a case that does not hold the artefacts' folder has all that is known, and the report names it.
 func TestEvidence(t *testing.T) {
+	t.Parallel()
 	artifacts := t.TempDir()
 	mine := filepath.Join(artifacts, "cases", "mine.txt")
 	old := filepath.Join(artifacts, "cases", "or-aaaaaaaaaaaaa")
@@ -117,6 +118,7 @@ func TestEvidence(t *testing.T) {
 
 // Of many cases that fail by one rule a few are kept, and the report says of how many nothing was.
 func TestEvidenceIsBounded(t *testing.T) {
+	t.Parallel()
 	artifacts := t.TempDir()
 	file, _ := fickle(t, "")
 	r, ended := whole(t, run.Options{Target: file, Focus: "annotation=true,policy=enabled,host-network=no", Artifacts: artifacts, Repeat: 6})
@@ -200,6 +202,7 @@ func TestLost(t *testing.T) {
 
 // Evidence that cannot be kept is a fault of the machine, and said.
 func TestEvidenceThatCannotBeKept(t *testing.T) {
+	t.Parallel()
 	artifacts := t.TempDir()
 	key := find(t, asked).Key()
 	file, calls := fickle(t, "")

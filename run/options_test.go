@@ -28,6 +28,7 @@ func TestRerun(t *testing.T) {
 
 // The command that a report gives for one case runs that case and no other.
 func TestFocusOnAWholeID(t *testing.T) {
+	t.Parallel()
 	set, err := scenarios.Load()
 	if err != nil {
 		t.Fatal(err)

@@ -53,13 +53,17 @@ type Session struct {
 	faults    atomic.Int64
 }
 
+// silence turns the logs of client-go and the admission plugins off, for the process: what they have to say, the observations
+// say too.
+var silence = sync.OnceFunc(func() { klog.SetLogger(logr.Discard()) })
+
 // Open plans the run and starts all it needs: when it returns, the lane is ready. On an error nothing is left running.
 func Open(ctx context.Context, o Options) (s *Session, err error) {
 	if err := o.defaults(); err != nil {
 		return nil, err
 	}
 	s = &Session{options: o, started: time.Now()}
-	klog.SetLogger(logr.Discard()) // what client-go and the admission plugins have to say, the observations say too
+	silence()
 	defer func() {
 		if err != nil {
 			var logs []string

@@ -110,6 +110,7 @@ func TestTries(t *testing.T) {
 		{script: "ny", repeat: 2, retries: 2, status: report.Flaky, tries: 2, exit: 1},
 	} {
 		t.Run(c.script, func(t *testing.T) {
+			t.Parallel()
 			targetFile, calls := fickle(t, c.script)
 			r, err := once(t, run.Options{Target: targetFile, Profile: "kubesphere", Focus: "^" + asked + "$",
 				Repeat: c.repeat, Retries: c.retries})
@@ -136,6 +137,7 @@ func TestTries(t *testing.T) {
 
 // A case that the target cannot have the settings for is not run, however often it is tried.
 func TestNotRunIsNotRepeated(t *testing.T) {
+	t.Parallel()
 	targetFile, _ := fickle(t, "")
 	r, err := once(t, run.Options{Target: targetFile, Profile: "kubesphere", Focus: "policy=disabled", Repeat: 2})
 	if err != nil {
@@ -151,6 +153,7 @@ func TestNotRunIsNotRepeated(t *testing.T) {
 
 // Shards have every case once between them, with its times or without.
 func TestShards(t *testing.T) {
+	t.Parallel()
 	options := run.Options{Target: shy(t), Profile: "kubesphere", Focus: "annotation=false"} // shy is right in these
 	whole, err := once(t, options)
 	if err != nil {
@@ -193,6 +196,7 @@ func TestShards(t *testing.T) {
 
 // Shards of a table whose cases have a course of time take every step of it: merged they are what the whole run is.
 func TestShardsKeepCourses(t *testing.T) {
+	t.Parallel()
 	const id = "webhook/recoveries"
 	options := run.Options{Target: ready(t, strings.Repeat("y", 1000), "webhook", firstOf(t, id)), Profile: "webhook", Focus: "^" + id + "/"}
 	whole, err := once(t, options)
@@ -267,6 +271,7 @@ func shy(t *testing.T) string {
 
 // Shards that were cut by different times do not fit together, and merging says so.
 func TestShardsOfDifferentTimes(t *testing.T) {
+	t.Parallel()
 	options := run.Options{Target: shy(t), Profile: "kubesphere", Shard: report.Shard{Index: 1, Of: 2}}
 	one, err := once(t, options)
 	if err != nil {
@@ -287,6 +292,7 @@ func TestShardsOfDifferentTimes(t *testing.T) {
 }
 
 func TestQuarantineAndBudgetOfARun(t *testing.T) {
+	t.Parallel()
 	quarantine := filepath.Join(t.TempDir(), "quarantine.yaml")
 	write(t, quarantine, "quarantine:\n- case: kubesphere/decision/*annotation=true*\n  owner: \"@anna\"\n  issue: https://example.com/7\n  expires: 2999-12-31\n")
 	base := run.Options{Target: shy(t), Profile: "kubesphere", Focus: "^" + asked + "$"}

@@ -6,6 +6,7 @@ package scenarios
 
 import (
 	"embed"
+	"sync"
 
 	"github.com/outrigger-k8s/outrigger/table"
 )
@@ -13,5 +14,8 @@ import (
 //go:embed */*.yaml
 var FS embed.FS
 
-// Load reads and proves all tables. An error means that outrigger was built with a broken one.
-func Load() (*table.Set, error) { return table.Load(FS, "scenarios") }
+// Load reads and proves all tables, once: the set is everybody's, and nobody changes it. An error means that outrigger was
+// built with a broken one.
+func Load() (*table.Set, error) { return load() }
+
+var load = sync.OnceValues(func() (*table.Set, error) { return table.Load(FS, "scenarios") })
