@@ -3,11 +3,11 @@
 package mutants
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -61,8 +61,8 @@ func (s *Summary) String() string {
 	return b.String()
 }
 
-// atOnce is how many mutants are under way: one is built while the other is tried.
-const atOnce = 2
+// atOnce is how many mutants are under way: linking takes one core alone, and some tests wait more than they work.
+func atOnce() int { return min(runtime.GOMAXPROCS(0)+1, 4) }
 
 // Run tries every mutant of list and writes a line for each to out, in the order of list, and the summary. dir is a
 // folder in the checkout that this program was built from. An error is of infrastructure: the run ended early, or a
@@ -97,7 +97,7 @@ func Run(ctx context.Context, dir string, list []Mutant, out io.Writer) (_ *Summ
 		results[i] = make(chan *Result, 1)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(min(atOnce, runtime.GOMAXPROCS(0)) + 1) // and one that prints
+	group.SetLimit(atOnce() + 1) // and one that prints
 	summary := &Summary{Mutants: len(list)}
 	group.Go(func() error {
 		for _, r := range results {
@@ -140,10 +140,22 @@ func (w *workshop) control(ctx context.Context, list []Mutant, out io.Writer) er
 		return err
 	}
 	w.injector = filepath.Join(dir, "injector")
-	if err := w.build(ctx, "injector", "", w.injector, injectorPackage); err != nil {
-		return fmt.Errorf("build the reference injector: %w", err)
+	sets := map[string][]string{} // what is run of each package's tests
+	for _, m := range list {
+		if m.NoticedBy == Tests && !slices.Contains(sets[m.Package], m.Run) {
+			sets[m.Package] = append(sets[m.Package], m.Run)
+		}
 	}
-	if slices.ContainsFunc(list, func(m Mutant) bool { return m.NoticedBy == Tables }) {
+	count := 0
+	controls, ctx := errgroup.WithContext(ctx)
+	controls.SetLimit(atOnce())
+	controls.Go(func() error {
+		if err := w.build(ctx, "injector", "", w.injector, injectorPackage); err != nil {
+			return fmt.Errorf("build the reference injector: %w", err)
+		}
+		if !slices.ContainsFunc(list, func(m Mutant) bool { return m.NoticedBy == Tables }) {
+			return nil
+		}
 		f, err := tablesFail(ctx, w.tables, w.injector, ofInjectors)
 		if err != nil {
 			return fmt.Errorf("try the injector without a mutation: %w", err)
@@ -151,35 +163,35 @@ func (w *workshop) control(ctx context.Context, list []Mutant, out io.Writer) er
 		if f != nil {
 			return fmt.Errorf("try the injector without a mutation: %s: %s: mend that first (outrigger run)", f.id, f.why)
 		}
+		return nil
+	})
+	for n, pkg := range slices.Sorted(maps.Keys(sets)) {
+		count += len(sets[pkg])
+		controls.Go(func() error { return w.controlTests(ctx, fmt.Sprintf("control-%d", n), dir, pkg, sets[pkg]) })
 	}
-	type tests struct{ pkg, run string }
-	var wanted []tests
-	for _, m := range list {
-		if m.NoticedBy == Tests {
-			wanted = append(wanted, tests{m.Package, m.Run})
-		}
+	if err := controls.Wait(); err != nil {
+		return err
 	}
-	slices.SortFunc(wanted, func(a, b tests) int { return cmp.Or(cmp.Compare(a.pkg, b.pkg), cmp.Compare(a.run, b.run)) })
-	wanted = slices.Compact(wanted)
-	program, built := "", ""
-	for n, t := range wanted {
-		name := fmt.Sprintf("control-%d", n)
-		if built != t.pkg {
-			program, built = filepath.Join(dir, name+".test"), t.pkg
-			if err := w.buildTests(ctx, name, "", program, t.pkg); err != nil {
-				return fmt.Errorf("build the tests of %s: %w", t.pkg, err)
-			}
-		}
-		failed, err := w.testsFail(ctx, name, program, t.pkg, t.run)
+	_, err = fmt.Fprintf(out, "control  the source as it is holds, every table of an injector and %d sets of tests  %s\n", count, since(start))
+	return err
+}
+
+// controlTests builds the tests of a package of the source as it is in dir, and runs each set of them.
+func (w *workshop) controlTests(ctx context.Context, name, dir, pkg string, sets []string) error {
+	program := filepath.Join(dir, name+".test")
+	if err := w.buildTests(ctx, name, "", program, pkg); err != nil {
+		return fmt.Errorf("build the tests of %s: %w", pkg, err)
+	}
+	for n, run := range slices.Sorted(slices.Values(sets)) {
+		failed, err := w.testsFail(ctx, fmt.Sprintf("%s-%d", name, n), program, pkg, run)
 		if err != nil {
 			return err
 		}
 		if failed != "" {
-			return fmt.Errorf("run the tests of %s without a mutation: %s fails: mend that first (go test %s)", t.pkg, failed, t.pkg)
+			return fmt.Errorf("run the tests of %s without a mutation: %s fails: mend that first (go test %s)", pkg, failed, pkg)
 		}
 	}
-	_, err = fmt.Fprintf(out, "control  the source as it is holds, every table of an injector and %d sets of tests  %s\n", len(wanted), since(start))
-	return err
+	return nil
 }
 
 // Programs of the checkout.
