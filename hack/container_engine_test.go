@@ -94,7 +94,7 @@ import (
 func main() {
 	fmt.Println("check runs")
 	if len(os.Args) > 1 {
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) // until it is killed
 	}
 }
 `

@@ -320,7 +320,7 @@ func (s *Set) Find(id string) (Case, error) {
 // Select returns the tables of one profile, or all where profile is "".
 func (s *Set) Select(profile string) ([]*Table, error) {
 	if profile == "" {
-		return s.Tables, nil
+		return slices.Clone(s.Tables), nil // the set may be everybody's
 	}
 	var names []string
 	for _, p := range s.Profiles {

@@ -253,7 +253,7 @@ func (t *Tap) receive(w http.ResponseWriter, r *http.Request, webhook string, q 
 	if answer != nil && answer.ending != nil {
 		err = errors.Join(err, end(r.Context(), w, answer))
 		t.depart(e, call, answer, hungUp(r.Context(), err))
-		panic(http.ErrAbortHandler)
+		panic(http.ErrAbortHandler) // hangs up: see passOn
 	}
 	err = hungUp(r.Context(), err)
 	t.depart(e, call, answer, err)

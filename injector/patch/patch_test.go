@@ -103,7 +103,7 @@ func podWith(status, spec string) string {
 
 func quote(s string) string {
 	text, err := json.Marshal(s)
-	if err != nil {
+	if err != nil { // a string always encodes
 		panic(err)
 	}
 	return string(text)

@@ -171,33 +171,33 @@ func TestFolderGone(t *testing.T) {
 	}
 	r, other := newRegistry(t), newRegistry(t)
 	recorded := claim(t, r)
-	name := func(n string) string { return recorded.Name + n }
 	c := &Cluster{options: Options{Progress: progress{t}}, provider: providerOf(engine, progress{t})}
-	for cluster, from := range map[string]string{
-		name("-gone"): r.folder(name("-gone")), name("-other"): other.folder(name("-other")),
-		name("-none"): "", recorded.Name: recorded.dir,
+	gone, others, nobodys := recorded.Name+"-gone", recorded.Name+"-other", recorded.Name+"-none"
+	for _, node := range []struct{ cluster, mounts string }{
+		{gone, r.folder(gone)}, {others, other.folder(others)}, {nobodys, ""}, {recorded.Name, recorded.dir},
 	} {
-		args := []string{"create", "--name", cluster + "-control-plane", "--label", "io.x-k8s.kind.cluster=" + cluster, "--label", "io.x-k8s.kind.role=control-plane"}
-		if from != "" {
-			if err := os.MkdirAll(from, 0o700); err != nil {
+		container := node.cluster + "-control-plane"
+		args := []string{"create", "--name", container, "--label", "io.x-k8s.kind.cluster=" + node.cluster, "--label", "io.x-k8s.kind.role=control-plane"}
+		if node.mounts != "" {
+			if err := os.MkdirAll(node.mounts, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			args = append(args, "--volume", filepath.Join(from, "audit-policy.yaml")+":/audit-policy.yaml:ro")
+			args = append(args, "--volume", filepath.Join(node.mounts, "audit-policy.yaml")+":/audit-policy.yaml:ro")
 		}
 		if out, err := exec.CommandContext(t.Context(), engine, append(args, choice.Image)...).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		t.Cleanup(func() { _ = exec.Command(engine, "rm", "--force", cluster+"-control-plane").Run() })
+		t.Cleanup(func() { _ = exec.Command(engine, "rm", "--force", container).Run() })
 	}
-	if err := c.sweepUnrecorded(t.Context(), r, engine); err != nil {
+	if _, err := c.enter(t.Context(), r, engine, "digest"); err != nil {
 		t.Fatal(err)
 	}
-	for suffix, want := range map[string]bool{"-gone": false, "-other": true, "-none": true, "": true} {
-		if there, err := exists(c.provider, name(suffix)); err != nil || there != want {
-			t.Errorf("%q: there %v, want %v: %v", suffix, there, want, err)
+	for _, cluster := range []string{gone, others, nobodys, recorded.Name} {
+		if there, err := exists(c.provider, cluster); err != nil || there != (cluster != gone) {
+			t.Errorf("%s: there %v: %v", cluster, there, err)
 		}
 	}
-	if _, err := os.Stat(r.folder(name("-gone"))); !os.IsNotExist(err) {
+	if _, err := os.Stat(r.folder(gone)); !os.IsNotExist(err) {
 		t.Errorf("the folder that was gone is there: %v", err)
 	}
 }

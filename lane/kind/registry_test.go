@@ -137,7 +137,7 @@ func TestLeftoverOfAnotherEngine(t *testing.T) {
 	if err != nil {
 		t.Fatalf("a leftover of another engine: %v", err)
 	}
-	for _, want := range []string{"delete cluster " + left.Name, "a later run tries again", "none is kept"} {
+	for _, want := range []string{"look for clusters whose folder is gone: ", "delete cluster " + left.Name, "a later run tries again", "none is kept"} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("it does not say %q: %s", want, said.String())
 		}
