@@ -159,7 +159,7 @@ test-lanes: ## Tests of the controlplane lane, of the injector's life in a clust
 
 .PHONY: test-kind
 test-kind: bin ## Tests of the kind lane itself, in clusters of their own
-	OUTRIGGER_KIND=1 $(GO) test -count=1 -timeout=40m -p=1 ./lane/kind/...
+	OUTRIGGER_KIND=1 $(GO) test -count=1 -timeout=40m ./lane/kind/...
 	OUTRIGGER_KIND=1 $(GO) test -count=1 -timeout=40m -run=TestIndexedJobInKind ./ci
 
 .PHONY: test-engine

@@ -21,11 +21,13 @@ import (
 // kindEnv lets the tests run that make clusters: they need a container engine, and minutes.
 const kindEnv = "OUTRIGGER_KIND"
 
+// needKind lets a test make clusters, beside others: each has a registry of its own, and most of a cluster's making is waiting.
 func needKind(t *testing.T) {
 	t.Helper()
 	if os.Getenv(kindEnv) == "" {
 		t.Skip("set " + kindEnv + "=1 to run tests that make kind clusters")
 	}
+	t.Parallel()
 }
 
 type progress struct{ t *testing.T }

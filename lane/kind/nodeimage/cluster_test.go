@@ -41,7 +41,10 @@ func TestCluster(t *testing.T) {
 	}
 	for _, version := range versions {
 		for _, mode := range []string{"nftables", "iptables"} {
-			t.Run(version+"/"+mode, func(t *testing.T) { testCluster(t, version, mode) })
+			t.Run(version+"/"+mode, func(t *testing.T) {
+				t.Parallel()
+				testCluster(t, version, mode)
+			})
 		}
 	}
 }
@@ -71,7 +74,7 @@ func testCluster(t *testing.T, version, mode string) {
 	took("image " + node)
 
 	provider := cluster.NewProvider()
-	name := fmt.Sprintf("nodeimage-%d", os.Getpid())
+	name := fmt.Sprintf("nodeimage-%d-%s", os.Getpid(), mode)
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
 	t.Cleanup(func() {
 		if err := provider.Delete(name, kubeconfig); err != nil {
