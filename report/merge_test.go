@@ -29,7 +29,7 @@ func TestMergeIsAssociativeAndCommutative(t *testing.T) {
 	}
 	parts[0].Runs[0].Host.CPUs, parts[2].Runs[0].Duration = 4, 1
 	parts[0].Runs[0].Budgets = []Budget{{Quantile: 0.9, Limit: 5e9}}
-	parts[2].Runs[0].Phases = append(parts[2].Runs[0].Phases, Phase{"extra", 3, 9e9})
+	parts[2].Runs[0].Phases = append(parts[2].Runs[0].Phases, Phase{Name: "extra", Duration: 3, At: 9e9})
 	parts[1].Runs[0].Times[0].Duration = 7 * time.Second
 	parts[3].Quarantine = []QuarantineEntry{{Case: "b", Owner: "o", Issue: "i", Expires: "2099-01-01"}}
 	parts[4].Quarantine = []QuarantineEntry{{Case: "a", Owner: "o", Issue: "i", Expires: "2099-01-01"}}

@@ -131,7 +131,7 @@ func (s sample) builder(tb testing.TB) *Builder {
 		Target:   TargetInfo{Name: "reference", Version: s.version, Digest: "sha256:4f2a"},
 		Features: []string{"dry-run", "defaulting"}, Outrigger: "0.1.0", Seed: 7, Selection: "full",
 		Started: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), Duration: 9310 * time.Millisecond,
-		Phases: []Phase{{"start", 700 * time.Millisecond, 0}, {"matrix", 8610 * time.Millisecond, 700 * time.Millisecond}},
+		Phases: []Phase{{Name: "start", Duration: 700 * time.Millisecond}, {Name: "matrix", Duration: 8610 * time.Millisecond, At: 700 * time.Millisecond}},
 		Times:  []TableTime{{decision.ID, 6 * time.Second}, {faults.ID, 2610 * time.Millisecond}},
 		Host:   Host{OS: "linux", Arch: "amd64", CPUs: 2, Memory: 24 << 30, Go: "go1.26.8"},
 		Rerun:  "outrigger run --lane " + s.lane + " --case {case}",

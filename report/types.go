@@ -11,7 +11,7 @@ import (
 
 // SchemaVersion is what this package writes into [Report.Schema]. The part before the dot changes when old readers
 // would misunderstand; the part after it when something is added. Every v1.x up to this one can be read.
-const SchemaVersion = schemaPrefix + "1.4"
+const SchemaVersion = schemaPrefix + "1.5"
 
 const (
 	schemaPrefix = "outrigger.dev/report/v"
@@ -86,7 +86,7 @@ type Run struct {
 	Outrigger  string        `json:"outrigger,omitempty" jsonschema_description:"Version of the harness."`
 	Started    time.Time     `json:"started,omitzero" jsonschema_description:"When the run began; absent in a baseline."`
 	Duration   time.Duration `json:"durationNanos,omitempty" jsonschema_description:"How long the run took, in nanoseconds; for merged shards the longest of them."`
-	Phases     []Phase       `json:"phases,omitempty" jsonschema_description:"Parts of the run, one after the other and in that order."`
+	Phases     []Phase       `json:"phases,omitempty" jsonschema_description:"Parts of the run, one after the other and in that order, but for those that say beside."`
 	Times      []TableTime   `json:"tableTimes,omitempty" jsonschema_description:"How long the run was busy with each table, sorted by table (since 1.2)."`
 	Seed       int64         `json:"seed,omitempty" jsonschema_description:"Seed of whatever was drawn by chance."`
 	Host       Host          `json:"host,omitzero" jsonschema_description:"Where it ran."`
@@ -118,11 +118,13 @@ type TargetInfo struct {
 	Digest  string `json:"digest,omitempty" jsonschema_description:"Digest of the image or the binary, where it is known."`
 }
 
-// A Phase is a part of a run that took time worth knowing. The phases of a run do not overlap, so they may be added up.
+// A Phase is a part of a run that took time worth knowing. The phases of a run do not overlap, so they may be added up, except
+// those that went on beside others.
 type Phase struct {
 	Name     string        `json:"name"`
 	Duration time.Duration `json:"durationNanos" jsonschema_description:"In nanoseconds; for merged shards the longest of them."`
 	At       time.Duration `json:"atNanos,omitempty" jsonschema:"minimum=0" jsonschema_description:"When it began, since the run did (since 1.2); for merged shards the earliest of them."`
+	Beside   bool          `json:"beside,omitempty" jsonschema_description:"It went on while the phases after it did, and is not to be added to them: a cluster's DNS, which the first cases do without (since 1.5)."`
 }
 
 // A TableTime is how long a run was busy with one table: with making its arrangements and with its cases at every try,
@@ -383,15 +385,25 @@ func (r *Run) timeOf(table string) string {
 	return "-"
 }
 
-// phaseText is the run's phases in one line, without those that took no time; empty for none.
+// phaseText is the run's phases in one line, without those that took no time, and then those that went on beside others;
+// empty for none.
 func (r *Run) phaseText() string {
-	var parts []string
+	var parts, beside []string
 	for _, p := range r.Phases {
-		if p.Duration >= time.Millisecond {
-			parts = append(parts, p.Name+" "+short(p.Duration))
+		if p.Duration < time.Millisecond {
+			continue
+		}
+		said := p.Name + " " + short(p.Duration)
+		if p.Beside {
+			beside = append(beside, said)
+		} else {
+			parts = append(parts, said)
 		}
 	}
-	return strings.Join(parts, ", ")
+	if len(beside) == 0 {
+		return strings.Join(parts, ", ")
+	}
+	return strings.Join(parts, ", ") + "; beside them " + strings.Join(beside, ", ")
 }
 
 // Table gives the table of that ID, or nil.

@@ -32,6 +32,7 @@ import (
 type Kind struct {
 	Cluster  *kind.Cluster
 	Injector *kind.Injector // nil where the target runs already
+	dns      *dnsWait
 }
 
 // Kind of the session; nil in other lanes.
@@ -115,6 +116,8 @@ func openKind(ctx context.Context, s *Session) (probe.Lane, error) {
 	s.closers = append(s.closers, c.Close)
 	s.took("image", start, c.Times().Image)
 	s.took("cluster", start.Add(c.Times().Image), c.Times().Cluster)
+	s.kind.dns = awaitDNS(c)
+	s.closers = append(s.closers, s.kind.dns.stop)
 	var lane, aside *kind.Lane
 	err = s.phase("install", func() (err error) {
 		if err = installing.wait(); err != nil {
@@ -130,6 +133,51 @@ func openKind(ctx context.Context, s *Session) (probe.Lane, error) {
 	s.closers = append(s.closers, lane.Close, aside.Close)
 	s.runner.Aside = aside
 	return lane, nil
+}
+
+// A dnsWait is a wait for the cluster's DNS, which takes ten seconds more than all that the tables' cases need: webhooks are
+// called by addresses. Only what runs in pods needs it.
+type dnsWait struct {
+	began  time.Time
+	cancel context.CancelFunc
+
+	done chan struct{} // closed when what follows is set
+	took time.Duration
+	err  error
+}
+
+func awaitDNS(c *kind.Cluster) *dnsWait {
+	// Not the context of who opens the session: it may end with the opening.
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &dnsWait{began: time.Now(), cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		w.err = c.Ready(ctx)
+		w.took = time.Since(w.began)
+	}()
+	return w
+}
+
+// stop gives the wait up: the cluster is about to go.
+func (w *dnsWait) stop(context.Context) error {
+	w.cancel()
+	<-w.done
+	return nil
+}
+
+// wholeCluster returns once the cluster's DNS is ready too, and has the report say when that was.
+func (s *Session) wholeCluster(ctx context.Context) error {
+	w := s.kind.dns
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if w.err == nil {
+		s.phases = append(s.phases, report.Phase{Name: "DNS", Duration: w.took, At: w.began.Sub(s.started), Beside: true})
+		fmt.Fprintf(s.options.Progress, "kind: the cluster's DNS was ready %s after its nodes and kube-proxy\n", w.took.Round(100*time.Millisecond))
+	}
+	return w.err
 }
 
 // An installation puts tap and target into the cluster while that still becomes ready: most of it is waiting for the same

@@ -368,6 +368,9 @@ func (s *Session) Run(ctx context.Context, observe func(*probe.Judgement)) error
 	if rewritten > 0 {
 		fmt.Fprintf(s.options.Progress, "%s: webhook configurations were written again %d times, since the API server did not act on them soon\n", s.options.Lane, rewritten)
 	}
+	if err == nil && s.kind != nil {
+		err = s.wholeCluster(ctx)
+	}
 	doubt := s.kind.err(ctx) // before the proofs, some of which end the injector's containers on purpose
 	if err == nil && s.kind != nil && s.kind.Injector != nil {
 		stopProgress()

@@ -5,10 +5,12 @@ package controlplane
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -52,7 +54,11 @@ func (l *Lane) arrange(ctx context.Context, a *probe.Arrangement) error {
 	if err := l.arrangeStored(ctx, a); err != nil {
 		return err
 	}
-	if err := l.bring(ctx, a); err != nil {
+	err := l.bring(ctx, a)
+	if errors.Is(err, errStranger) {
+		err = l.bring(ctx, a) // which looks first
+	}
+	if err != nil {
 		return err
 	}
 	if err := l.arrangeServices(ctx, a); err != nil {
@@ -120,7 +126,7 @@ type markers struct{ mutating, validating bool }
 func (l *Lane) write(ctx context.Context, a *probe.Arrangement, there *standing, markers markers) error {
 	serial := l.markerSerial()
 	// What to note once nobody writes side by side.
-	results := make(chan func(), len(a.Webhooks)+len(a.Validating)+2*len(a.Namespaces)+2) // two markers
+	results := make(chan func(), len(a.Webhooks)+len(a.Validating)+2*len(a.Namespaces)+2) // with a marker of each kind
 	resources, ctx := errgroup.WithContext(ctx)
 	resources.Go(func() error {
 		err := each(ctx, a.Webhooks, func(ctx context.Context, c *admissionregistrationv1.MutatingWebhookConfiguration) error {
@@ -206,7 +212,8 @@ const (
 	validatingKind = "validating webhook configuration"
 )
 
-// standing are the webhook configurations that there were when they were looked at last, by name. Nil: nobody has looked.
+// standing are the webhook configurations that there are as far as the lane knows, by name: those that there were when it
+// looked last, and what it has written since.
 type standing struct {
 	mutating   map[string]*admissionregistrationv1.MutatingWebhookConfiguration
 	validating map[string]*admissionregistrationv1.ValidatingWebhookConfiguration
@@ -217,6 +224,10 @@ type gone struct {
 	mutating, validating bool
 	wide                 bool // a mutating one that is asked about more than pods
 }
+
+// lookAgainAfter is for how long the lane goes by what it has written itself. Whoever else writes in its cluster is found that
+// late, and one of two small lists before each arrangement was a tenth of all requests.
+const lookAgainAfter = time.Second
 
 // removeConfigurations deletes every webhook configuration but those of a, which may be what a request is about, and the
 // markers, and says which stay. With touched they are looked for as they are now: see asOfNow.
@@ -236,9 +247,13 @@ func (l *Lane) removeConfigurations(ctx context.Context, a *probe.Arrangement, t
 			wanted[validatingKind+"/"+s.Object.GetName()] = true
 		}
 	}
-	if there, err = l.standing(ctx, touched); err != nil {
-		return nil, gone, err
+	if touched || time.Since(l.looked) > lookAgainAfter {
+		if l.there, err = l.standing(ctx, touched); err != nil {
+			return nil, gone, err
+		}
+		l.looked = time.Now()
 	}
+	there = l.there
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
 	for _, name := range slices.Sorted(maps.Keys(there.mutating)) {
@@ -373,7 +388,7 @@ func putConfiguration[T any, C configuration[T]](
 		if err != nil {
 			return fmt.Errorf("write %s %s: %w", kind, name, err)
 		}
-		results <- func() { l.written[key] = written{string(content), C(done).GetResourceVersion()} }
+		results <- func() { there[name], l.written[key] = done, written{string(content), C(done).GetResourceVersion()} }
 		return nil
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -93,8 +94,8 @@ func (l *Lane) awaitInForce(ctx context.Context, a *probe.Arrangement) error {
 	return all.Wait()
 }
 
-func awaitInForce[T any](ctx context.Context, l *Lane, client store[T], kind, name, label, mark string) error {
-	since := time.Now()
+func awaitInForce[T any, C configuration[T]](ctx context.Context, l *Lane, client store[T], kind, name, label, mark string) error {
+	since, version := time.Now(), l.written[kind+"/"+name].resourceVersion
 	return l.cluster.awaitEvery(ctx, markerInterval, "the API server acts on "+kind+" "+name, func(ctx context.Context) (bool, error) {
 		seen, err := l.markerSeen(ctx, label, mark)
 		if seen || err != nil || time.Since(since) < lostAfter {
@@ -102,18 +103,27 @@ func awaitInForce[T any](ctx context.Context, l *Lane, client store[T], kind, na
 		}
 		l.rewritten.Add(1)
 		since = time.Now()
-		return false, again(ctx, client, kind, name)
+		version, err = again[T, C](ctx, client, kind, name, version)
+		return false, err
 	})
 }
 
-// again writes the configuration with nothing changed but an annotation, which the lane's next write takes away.
-func again[T any](ctx context.Context, client store[T], kind, name string) error {
-	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"outrigger.dev/again":"%d"}}}`, time.Now().UnixNano()) // another each time
-	if _, err := client.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("write %s %s again: %w", kind, name, err)
+// again writes the configuration of this version with nothing changed but an annotation, which the lane's next write takes
+// away, and returns its next version.
+func again[T any, C configuration[T]](ctx context.Context, client store[T], kind, name, version string) (string, error) {
+	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q,"annotations":{"outrigger.dev/again":"%d"}}}`, version, time.Now().UnixNano()) // another each time
+	done, err := client.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		err = errors.Join(errStranger, err)
 	}
-	return nil
+	if err != nil {
+		return "", fmt.Errorf("write %s %s again: %w", kind, name, err)
+	}
+	return C(done).GetResourceVersion(), nil
 }
+
+// errStranger: a configuration is not as the lane has written it, and it has not looked since.
+var errStranger = errors.New("somebody else has changed or deleted it, though it is the lane's")
 
 // Rewritten is how many times so far a configuration was written again because it was not in force in lostAfter.
 func (l *Lane) Rewritten() uint64 { return l.rewritten.Load() }

@@ -84,6 +84,8 @@ type Lane struct {
 	mu         sync.Mutex // Arrange and Close, one at a time
 	arranged   uint64     // serial of the arrangement
 	system     map[string]metadata
+	there      *standing                // nil: nobody has looked
+	looked     time.Time                // when the lane looked at what there is
 	written    map[string]written       // by kind and name
 	accounts   map[string]bool          // namespaces whose default ServiceAccount exists
 	namespaces map[string]metadata      // as the lane knows them to be, by name

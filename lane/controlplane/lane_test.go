@@ -101,7 +101,7 @@ type withheld[T any, C configuration[T]] struct {
 }
 
 func (w *withheld[T, C]) Patch(
-	ctx context.Context, name string, kind types.PatchType, patch []byte, options metav1.PatchOptions, subresources ...string,
+	ctx context.Context, name string, _ types.PatchType, _ []byte, _ metav1.PatchOptions, _ ...string,
 ) (*T, error) {
 	live, err := w.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
@@ -109,10 +109,7 @@ func (w *withheld[T, C]) Patch(
 	}
 	next := w.configuration.DeepCopy()
 	C(next).SetResourceVersion(C(live).GetResourceVersion())
-	if _, err := w.Update(ctx, next, metav1.UpdateOptions{}); err != nil {
-		return nil, err
-	}
-	return w.store.Patch(ctx, name, kind, patch, options, subresources...)
+	return w.Update(ctx, next, metav1.UpdateOptions{})
 }
 
 func TestLane(t *testing.T) {
@@ -332,6 +329,26 @@ func TestLane(t *testing.T) {
 		}
 		if o := observe(t, l, podAttempt("on", true)); o.Refused != nil {
 			t.Errorf("it is gone, and still in force: %v", o.Refused)
+		}
+	})
+
+	// The lane goes by what it has written itself, for a while.
+	t.Run("a configuration that somebody deleted is written anew", func(t *testing.T) {
+		hooks := arrangement{w.configuration("hooks", "/deny", fail)}
+		arrange(t, l, hooks, on)
+		if err := l.configurations().Delete(t.Context(), "hooks", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := cp.await(ctx, "it is in force no more", func(context.Context) (bool, error) {
+			return observe(t, l, podAttempt("on", true)).Refused == nil, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		arrange(t, l, hooks, on)
+		if o := observe(t, l, podAttempt("on", true)); o.Refused == nil {
+			t.Error("the configuration is not in force, though it was arranged")
 		}
 	})
 

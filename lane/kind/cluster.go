@@ -78,10 +78,11 @@ type Cluster struct {
 // Times are what making the cluster took.
 type Times struct {
 	Image   time.Duration // to find or build the node image
-	Cluster time.Duration // until the node, kube-proxy and DNS were ready
+	Cluster time.Duration // until the nodes and kube-proxy were ready, and DNS where the cluster was there already
 }
 
-// Create makes a cluster, or takes a kept one (Options.Reuse), and returns once its nodes, kube-proxy and DNS are ready.
+// Create makes a cluster, or takes a kept one (Options.Reuse), and returns once its nodes and kube-proxy are ready. DNS comes
+// some ten seconds later, since CoreDNS is asked no more often than that whether it is: who needs it waits for Ready.
 // ctx bounds the creation only; when it ends before, or anything fails, nothing of the cluster is left. Clusters of dead
 // runs are deleted first.
 func Create(ctx context.Context, o Options) (c *Cluster, err error) {
@@ -314,7 +315,7 @@ func (c *Cluster) make(ctx context.Context, digest string) (err error) {
 	if err := c.connect(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("not ready within %s", readyTimeout))
+	ctx, cancel := withReadyTimeout(ctx)
 	defer cancel()
 	if c.reused { // what an earlier run has broken may be in the way of all that is waited for next
 		if err := c.unblock(ctx); err != nil {
@@ -323,7 +324,11 @@ func (c *Cluster) make(ctx context.Context, digest string) (err error) {
 	} else if c.options.Started != nil {
 		c.stopStarted = c.options.Started(c)
 	}
-	if err := c.awaitReady(ctx); err != nil {
+	ready := c.awaitNodes
+	if c.reused { // there nothing of it should be still to come
+		ready = c.awaitReady
+	}
+	if err := ready(ctx); err != nil {
 		return err
 	}
 	c.times.Cluster = time.Since(began)
@@ -482,8 +487,33 @@ func (c *Cluster) findStraight(ctx context.Context) {
 // apiPort is the API server's, within the node.
 const apiPort = "6443"
 
+// Ready returns once nodes, kube-proxy and DNS are ready; within readyTimeout, or it is an error.
+func (c *Cluster) Ready(ctx context.Context) error {
+	ctx, cancel := withReadyTimeout(ctx)
+	defer cancel()
+	if err := c.awaitReady(ctx); err != nil {
+		return fmt.Errorf("kind cluster %s: %w", c.Name(), err)
+	}
+	return nil
+}
+
+func withReadyTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("not ready within %s", readyTimeout))
+}
+
 // awaitReady waits until nodes, kube-proxy and DNS are ready: kind's own idea of ready comes before Services work.
 func (c *Cluster) awaitReady(ctx context.Context) error {
+	if err := c.awaitNodes(ctx); err != nil {
+		return err
+	}
+	return await(ctx, "DNS is ready", func(ctx context.Context) (bool, error) {
+		d, err := c.client.AppsV1().Deployments(metav1.NamespaceSystem).Get(ctx, "coredns", metav1.GetOptions{})
+		return err == nil && available(d), nil
+	})
+}
+
+// awaitNodes waits until nodes and kube-proxy are ready: then pods run, and Services are reached by their addresses.
+func (c *Cluster) awaitNodes(ctx context.Context) error {
 	if err := await(ctx, "its nodes are ready", func(ctx context.Context) (bool, error) {
 		list, err := c.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 		if err != nil {
@@ -500,15 +530,9 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := await(ctx, "kube-proxy is ready", func(ctx context.Context) (bool, error) {
+	return await(ctx, "kube-proxy is ready", func(ctx context.Context) (bool, error) {
 		set, err := c.client.AppsV1().DaemonSets(metav1.NamespaceSystem).Get(ctx, "kube-proxy", metav1.GetOptions{})
 		return err == nil && set.Status.DesiredNumberScheduled > 0 && set.Status.NumberReady == set.Status.DesiredNumberScheduled, nil
-	}); err != nil {
-		return err
-	}
-	return await(ctx, "DNS is ready", func(ctx context.Context) (bool, error) {
-		d, err := c.client.AppsV1().Deployments(metav1.NamespaceSystem).Get(ctx, "coredns", metav1.GetOptions{})
-		return err == nil && available(d), nil
 	})
 }
 

@@ -71,6 +71,11 @@ func (p *Provider) Create(ctx context.Context, args ...string) (string, error) {
 	}
 	if p.cluster == nil {
 		c, err := Create(ctx, p.Options)
+		if err == nil {
+			if err = c.Ready(ctx); err != nil {
+				err = c.unmake(ctx, err)
+			}
+		}
 		if err != nil {
 			return "", fmt.Errorf("create cluster %s: %w", p.name, err)
 		}
@@ -146,7 +151,7 @@ func (p *Provider) WaitForControlPlane(ctx context.Context, _ klient.Client) err
 	if c == nil {
 		return p.notCreated("wait for it")
 	}
-	return c.awaitReady(ctx)
+	return c.Ready(ctx)
 }
 
 // KubernetesRestConfig is a config without a limit on requests (QPS −1); nil before Create.
