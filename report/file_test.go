@@ -108,7 +108,7 @@ func TestBadReports(t *testing.T) {
 		{"an array", "[]", "not an Outrigger report"},
 		{"another thing's JSON", `{"apiVersion":"v1","kind":"Pod"}`, "not an Outrigger report: it begins with \"apiVersion\""},
 		{"another schema", swap(SchemaVersion, "example.com/v1"), "its schema is \"example.com/v1\""},
-		{"a newer minor", swap(SchemaVersion, schemaPrefix+"1.99"), "reads outrigger.dev/report/v1.0 to outrigger.dev/report/v1.4"},
+		{"a newer minor", swap(SchemaVersion, schemaPrefix+"1.99"), "reads outrigger.dev/report/v1.0 to outrigger.dev/report/v1.5"},
 		{"a newer major", swap(SchemaVersion, schemaPrefix+"2.0"), "a newer one"},
 		{"an unknown field", swap(`"verdict":`, `"colour":1,"verdict":`), "colour"},
 		{"an unknown field of a case", swap(`"rule":"not-asked"`, `"rule":"not-asked","colour":1`), "colour"},

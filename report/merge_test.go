@@ -53,6 +53,10 @@ func TestMergeIsAssociativeAndCommutative(t *testing.T) {
 	if got := run.phaseText(); got != "start 700ms, matrix 8.61s" || run.Phases[2].Name != "extra" {
 		t.Errorf("phases are not in the order in which they were: %s, %+v", got, run.Phases)
 	}
+	run.Phases = append([]Phase{{Name: "DNS", Duration: 8e9, Beside: true}}, run.Phases...)
+	if got := run.phaseText(); got != "start 700ms, matrix 8.61s; beside them DNS 8s" {
+		t.Errorf("a phase beside others: %s", got)
+	}
 	if got := run.timeOf(all.Tables[0].ID) + ", " + run.timeOf(all.Tables[1].ID); got != "7s, 2.61s" {
 		t.Errorf("the tables' times are not those of the slowest shard: %s", got)
 	}

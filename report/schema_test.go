@@ -70,6 +70,7 @@ func everything(t *testing.T) *Report {
 	r.Runs[0].Shards = []Shard{{1, 1}}
 	r.Runs[0].Artefacts = []string{"kind/events.json"}
 	r.Runs[0].LeftOut, r.Runs[0].NoEvidence = 3, 4
+	r.Runs[0].Phases = append(r.Runs[0].Phases, Phase{Name: "DNS", Duration: 8e9, At: 7e8, Beside: true})
 	r.Runs[0].Routing, r.Runs[0].Problem = "clusterip", "none"
 	r.Runs[0].Budgets = []Budget{{Table: "webhook/faults", Quantile: 0.99, Limit: 1e9, Observed: 3e6}}
 	r.Effects = []Effect{{"ab", []string{"w", "/spec goes"}}}

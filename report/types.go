@@ -16,7 +16,7 @@ const SchemaVersion = schemaPrefix + "1.5"
 const (
 	schemaPrefix = "outrigger.dev/report/v"
 	schemaMajor  = 1
-	schemaMinor  = 4
+	schemaMinor  = 5
 )
 
 // An Outcome is what became of a pod, as a table expects it or as it was observed.
