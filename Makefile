@@ -168,7 +168,7 @@ test-engine: ## Test of hack/container-engine.sh, in namespaces of its own; need
 
 .PHONY: race
 race: bin ## Unit tests under the race detector
-	CGO_ENABLED=1 $(GO) test -race -skip='^TestPage' $(RACE)
+	CGO_ENABLED=1 $(GO) test -race -vet=off -skip='^TestPage' $(RACE)
 
 .PHONY: mutants
 mutants: bin ## Prove that the suite notices: every mutant must be killed

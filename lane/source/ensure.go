@@ -4,6 +4,8 @@ package source
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -72,7 +74,7 @@ type CommandOptions struct {
 
 // EnsureCommands returns the folder that holds commands of one module, built first where they are missing in the cache.
 // It returns early when ctx ends; nothing half-done is left then. What is built with other tags or variables under the
-// same name and version counts as the same.
+// same name and version counts as the same; another main package of a module does not.
 func EnsureCommands(ctx context.Context, commands []Command, options CommandOptions) (dir string, err error) {
 	if len(commands) == 0 {
 		return "", errors.New("build commands from source: none is named")
@@ -86,8 +88,13 @@ func EnsureCommands(ctx context.Context, commands []Command, options CommandOpti
 	if module == "" {
 		module = commands[0].Name
 	}
+	key := strings.ReplaceAll(module, "/", "-") + "@" + version
+	if commands[0].Module != "" && commands[0].Main != "" { // else the version says all
+		sum := sha256.Sum256([]byte(commands[0].Main))
+		key += "-" + hex.EncodeToString(sum[:6])
+	}
 	g := group{what: module + " " + version, commands: commands, store: func(goVersion string) string {
-		return filepath.Join("commands", strings.ReplaceAll(module, "/", "-")+"@"+version+"_"+platform(goVersion))
+		return filepath.Join("commands", key+"_"+platform(goVersion))
 	}}
 	return g.ensure(ctx, options.CacheDir, options.Progress)
 }

@@ -454,6 +454,15 @@ func TestEnsureCommands(t *testing.T) {
 	if n := calls(); n != 3 {
 		t.Errorf("%d builds, want 3", n)
 	}
+	for _, main := range []string{lone.Main, lone.Main + "// another", lone.Main} {
+		own := Command{Name: "own", Module: "example.com/m", Version: "v1.0.0", Main: main}
+		if _, err := EnsureCommands(t.Context(), []Command{own}, options); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := calls(); n != 5 {
+		t.Errorf("%d builds, want 5: one for each main package", n)
+	}
 
 	other := one
 	other.Version = "v1.0.1"
