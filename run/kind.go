@@ -52,16 +52,36 @@ func (o *Options) covering(tables []*table.Table) probe.Selects {
 	facts := kindFacts(o)
 	chosen := map[*table.Table]map[int]bool{}
 	for _, t := range tables {
-		chosen[t] = map[int]bool{}
-		for _, runs := range []bool{true, false} {
-			for _, c := range cover.Cases(t, func(c table.Case) bool { return (c.Missing(facts) == "") == runs }, probe.Arranged) {
-				chosen[t][c.Number()] = true
-			}
+		key := covered{t, fmt.Sprint(facts)}
+		known, there := coverings.Load(key)
+		if !there {
+			known, _ = coverings.LoadOrStore(key, coveringOf(t, facts))
 		}
+		chosen[t] = known.(map[int]bool)
 	}
 	return func(c table.Case) bool {
 		return (o.Selects == nil || o.Selects(c)) && chosen[c.Table][c.Number()]
 	}
+}
+
+// coverings are the selections of tables so far, by covered: a suite selects when it makes its specs, and once more when it
+// runs them, and all tables take a second.
+var coverings sync.Map
+
+type covered struct {
+	table *table.Table
+	facts string
+}
+
+// coveringOf gives the numbers of the cases of one table that covering selects where the lane is such.
+func coveringOf(t *table.Table, facts probe.Facts) map[int]bool {
+	chosen := map[int]bool{}
+	for _, runs := range []bool{true, false} {
+		for _, c := range cover.Cases(t, func(c table.Case) bool { return (c.Missing(facts) == "") == runs }, probe.Arranged) {
+			chosen[c.Number()] = true
+		}
+	}
+	return chosen
 }
 
 func kindFacts(o *Options) probe.Facts {
