@@ -57,6 +57,7 @@ N         ?= 20
 
 # The suite in e2e runs by itself; its own tests do not.
 UNIT   = $$($(GO) list ./... | grep -v '/e2e$$')
+# Lint has vetted it all, dependencies included: race does not once more.
 # What is tested in other processes the race detector does not see, be it a browser; and table/cover computes by itself.
 RACE   = $$($(GO) list ./... | grep -v -E '/(e2e|ci|cmd/outrigger|bench|mutants|table/cover)$$')
 GINKGO := $(GO) tool ginkgo run --fail-on-pending --fail-on-empty --keep-going --poll-progress-after=15m --timeout=2h $(GINKGO_FLAGS)
