@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,10 +15,10 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/kind/pkg/cluster"
-	"sigs.k8s.io/kind/pkg/cluster/nodeutils"
 
 	"github.com/outrigger-k8s/outrigger/image"
 	"github.com/outrigger-k8s/outrigger/injector/deploy"
+	"github.com/outrigger-k8s/outrigger/lane/kind"
 	"github.com/outrigger-k8s/outrigger/run"
 	"github.com/outrigger-k8s/outrigger/target"
 )
@@ -225,28 +224,12 @@ func loadIntoKind(ctx context.Context, program, name string) (reference string, 
 	if made, err = injectorImage(program, reference, ""); err != nil {
 		return "", err
 	}
-	var archive bytes.Buffer
-	if err := made.WriteArchive(&archive); err != nil {
-		return "", err
-	}
 	option, err := cluster.DetectNodeProvider()
 	if err != nil {
 		return "", fmt.Errorf("load the image into kind cluster %s: %w", name, err)
 	}
-	nodes, err := cluster.NewProvider(option).ListInternalNodes(name)
-	if err != nil {
-		return "", fmt.Errorf("load the image into kind cluster %s: %w", name, err)
-	}
-	if len(nodes) == 0 {
-		return "", fmt.Errorf("load the image into kind cluster %s: there is no such cluster; `kind get clusters` lists them", name)
-	}
-	for _, node := range nodes {
-		if err := context.Cause(ctx); err != nil {
-			return "", err
-		}
-		if err := nodeutils.LoadImageArchive(node, bytes.NewReader(archive.Bytes())); err != nil {
-			return "", fmt.Errorf("load the image into node %s: %w", node, err)
-		}
+	if err := kind.Load(ctx, cluster.NewProvider(option), name, made); err != nil {
+		return "", err
 	}
 	return reference, nil
 }

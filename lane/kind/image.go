@@ -14,6 +14,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
+	"sigs.k8s.io/kind/pkg/cluster"
 	"sigs.k8s.io/kind/pkg/cluster/nodes"
 	"sigs.k8s.io/kind/pkg/cluster/nodeutils"
 
@@ -66,20 +67,34 @@ func tagOf(program string) (string, error) {
 
 // Load brings images into every node, but those that a node has already.
 func (c *Cluster) Load(ctx context.Context, images ...image.Image) error {
-	list, err := c.provider.ListInternalNodes(c.entry.Name)
+	return Load(ctx, c.provider, c.Name(), images...)
+}
+
+// Load brings images into every node of a kind cluster, whoever made it, but those that a node has already. A cluster
+// of which kind finds no node is an error.
+func Load(ctx context.Context, provider *cluster.Provider, name string, images ...image.Image) error {
+	return eachNode(ctx, provider, name, func(ctx context.Context, node nodes.Node) error {
+		for _, i := range images {
+			if err := loadInto(ctx, node, i); err != nil {
+				return fmt.Errorf("load image %s into node %s: %w", i.Reference, node, advised(err))
+			}
+		}
+		return nil
+	})
+}
+
+// eachNode does something with all nodes of a cluster at once; the first that fails ends it.
+func eachNode(ctx context.Context, provider *cluster.Provider, name string, do func(context.Context, nodes.Node) error) error {
+	list, err := provider.ListInternalNodes(name)
 	if err != nil {
-		return fmt.Errorf("list the nodes of cluster %s: %w", c.Name(), err)
+		return fmt.Errorf("list the nodes of cluster %s: %w", name, advised(err))
+	}
+	if len(list) == 0 {
+		return fmt.Errorf("kind finds no node of a cluster %s: `kind get clusters` lists those there are", name)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, node := range list {
-		group.Go(func() error {
-			for _, i := range images {
-				if err := loadInto(ctx, node, i); err != nil {
-					return fmt.Errorf("load image %s into node %s: %w", i.Reference, node, advised(err))
-				}
-			}
-			return nil
-		})
+		group.Go(func() error { return do(ctx, node) })
 	}
 	return group.Wait()
 }

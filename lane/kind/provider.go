@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/e2e-framework/klient"
 	"sigs.k8s.io/e2e-framework/support"
+	"sigs.k8s.io/kind/pkg/cluster/nodes"
 	"sigs.k8s.io/kind/pkg/cluster/nodeutils"
 )
 
@@ -189,28 +190,23 @@ func (p *Provider) LoadImage(ctx context.Context, image string, args ...string) 
 }
 
 // LoadImageArchive loads an image's archive into every node.
-func (p *Provider) LoadImageArchive(_ context.Context, archive string, _ ...string) error {
+func (p *Provider) LoadImageArchive(ctx context.Context, archive string, _ ...string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cluster == nil {
 		return p.notCreated("load an image into it")
 	}
-	list, err := p.cluster.provider.ListInternalNodes(p.cluster.Name())
-	if err != nil {
-		return fmt.Errorf("list the nodes of cluster %s: %w", p.name, err)
-	}
-	for _, node := range list {
+	return eachNode(ctx, p.cluster.provider, p.cluster.Name(), func(_ context.Context, node nodes.Node) error {
 		f, err := os.Open(archive)
 		if err != nil {
 			return fmt.Errorf("load an image into cluster %s: %w", p.name, err)
 		}
-		err = nodeutils.LoadImageArchive(node, f)
-		_ = f.Close()
-		if err != nil {
+		defer f.Close()
+		if err := nodeutils.LoadImageArchive(node, f); err != nil {
 			return fmt.Errorf("load %s into node %s: %w", archive, node, advised(err))
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (p *Provider) notCreated(what string) error {
