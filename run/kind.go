@@ -140,7 +140,10 @@ func openKind(ctx context.Context, s *Session) (probe.Lane, error) {
 	s.closers = append(s.closers, s.kind.dns.stop)
 	var lane, aside *kind.Lane
 	err = s.phase("install", func() (err error) {
-		if err = installing.wait(); err != nil {
+		if err = installing.wait(); err == nil && s.kind.Injector == nil {
+			err = s.kind.dns.wait(ctx) // a target that runs elsewhere has a name
+		}
+		if err != nil {
 			s.collect()
 			return err
 		}
@@ -155,8 +158,8 @@ func openKind(ctx context.Context, s *Session) (probe.Lane, error) {
 	return lane, nil
 }
 
-// A dnsWait is a wait for the cluster's DNS, which takes ten seconds more than all that the tables' cases need: webhooks are
-// called by addresses. Only what runs in pods needs it.
+// A dnsWait is a wait for the cluster's DNS, which takes up to ten seconds more than all that the tables' cases need: webhooks
+// are called by addresses, and so is the injector by the tap. Only what runs in pods needs it, and a target that runs elsewhere.
 type dnsWait struct {
 	began  time.Time
 	cancel context.CancelFunc
@@ -185,19 +188,25 @@ func (w *dnsWait) stop(context.Context) error {
 	return nil
 }
 
-// wholeCluster returns once the cluster's DNS is ready too, and has the report say when that was.
-func (s *Session) wholeCluster(ctx context.Context) error {
-	w := s.kind.dns
+// wait returns once DNS is ready.
+func (w *dnsWait) wait(ctx context.Context) error {
 	select {
 	case <-w.done:
+		return w.err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if w.err == nil {
-		s.phases = append(s.phases, report.Phase{Name: "DNS", Duration: w.took, At: w.began.Sub(s.started), Beside: true})
-		fmt.Fprintf(s.options.Progress, "kind: the cluster's DNS was ready %s after its nodes and kube-proxy\n", w.took.Round(100*time.Millisecond))
+}
+
+// wholeCluster returns once the cluster's DNS is ready too, and has the report say when that was.
+func (s *Session) wholeCluster(ctx context.Context) error {
+	w := s.kind.dns
+	if err := w.wait(ctx); err != nil {
+		return err
 	}
-	return w.err
+	s.phases = append(s.phases, report.Phase{Name: "DNS", Duration: w.took, At: w.began.Sub(s.started), Beside: true})
+	fmt.Fprintf(s.options.Progress, "kind: the cluster's DNS was ready %s after its nodes and kube-proxy\n", w.took.Round(100*time.Millisecond))
+	return nil
 }
 
 // An installation puts tap and target into the cluster while that still becomes ready: most of it is waiting for the same

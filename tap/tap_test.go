@@ -536,6 +536,44 @@ func TestTLSOfTheTargetIsVerified(t *testing.T) {
 	}
 }
 
+// Dialled at an address, the target is still asked and verified by its URL's host.
+func TestUpstreamAt(t *testing.T) {
+	b := newBench(t, tap.Options{})
+	up := b.target(t, "/", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Host) })
+	address := up.URL().Host
+
+	elsewhere := *up.URL()
+	elsewhere.Host = "127.0.0.1:1" // its certificate has the address, and nothing listens there
+	other, err := tap.NewUpstream(&elsewhere, b.authority.CABundle())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other = other.At(address)
+	if other.Address() != address || up.Address() != "" {
+		t.Errorf("the addresses are %q and %q", other.Address(), up.Address())
+	}
+	if err := other.Reach(t.Context()); err != nil {
+		t.Error(err)
+	}
+	b.expect(t, key(1), other)
+	if _, body, err := b.post(t, b.tap.URL("w"), podReview(key(1), "")); err != nil || body != "127.0.0.1:1" {
+		t.Errorf("answered %q, %v", body, err)
+	}
+
+	elsewhere.Host = "localhost:1" // which its certificate does not have
+	if other, err = tap.NewUpstream(&elsewhere, b.authority.CABundle()); err != nil {
+		t.Fatal(err)
+	}
+	other = other.At(address)
+	if err := other.Reach(t.Context()); err == nil || !strings.Contains(err.Error(), "localhost") {
+		t.Errorf("reached under a name that its certificate does not have: %v", err)
+	}
+	b.expect(t, key(2), other)
+	if _, _, err := b.post(t, b.tap.URL("w"), podReview(key(2), "")); err == nil {
+		t.Error("called under a name that its certificate does not have")
+	}
+}
+
 func TestAPIServerHangsUp(t *testing.T) {
 	b := newBench(t, tap.Options{})
 	arrived, cancelled := make(chan struct{}), make(chan struct{})

@@ -18,6 +18,7 @@ import (
 // bundle and the host of its URL, with connections that are kept and shared by all its cases.
 type Upstream struct {
 	url       url.URL
+	address   string // where it is dialled; "": where its URL says
 	caBundle  []byte
 	transport *http.Transport
 }
@@ -62,6 +63,20 @@ func NewUpstream(u *url.URL, caBundle []byte) (*Upstream, error) {
 	}}, nil
 }
 
+// At returns the same instance, dialled at address, a host and a port, whatever its URL's host resolves to. That host is still
+// what its certificate is verified against, and what it is asked by.
+func (u *Upstream) At(address string) *Upstream {
+	at := &Upstream{url: u.url, address: address, caBundle: u.caBundle, transport: u.transport.Clone()}
+	dial := u.transport.DialContext
+	at.transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return dial(ctx, network, address)
+	}
+	return at
+}
+
+// Address is where the instance is dialled; "": where its URL says.
+func (u *Upstream) Address() string { return u.address }
+
 // URL returns the instance's URL, the webhook's path included.
 func (u *Upstream) URL() *url.URL { copied := u.url; return &copied }
 
@@ -75,11 +90,17 @@ func (u *Upstream) Reach(ctx context.Context) error {
 		port = "443"
 	}
 	address := net.JoinHostPort(u.url.Hostname(), port)
-	conn, err := (&tls.Dialer{Config: u.transport.TLSClientConfig}).DialContext(ctx, "tcp", address)
+	conn, err := u.transport.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("reaching the target at %s: %w", address, err)
 	}
-	return conn.Close()
+	defer conn.Close()
+	config := u.transport.TLSClientConfig.Clone()
+	config.ServerName = u.url.Hostname()
+	if err := tls.Client(conn, config).HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("reaching the target at %s: %w", address, err)
+	}
+	return nil
 }
 
 // Close gives up the idle connections. Calls under way are not touched.

@@ -9,7 +9,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"strconv"
 	"sync"
 	"time"
 
@@ -78,10 +80,17 @@ func install(ctx context.Context, c *Cluster, built image.Image) (*Injector, err
 	if err != nil {
 		return nil, fmt.Errorf("read its certificates: %w", err)
 	}
-	at := &url.URL{Scheme: "https", Host: deploy.Name + "." + deploy.DefaultNamespace + ".svc", Path: "/inject"}
-	if i.up, err = tap.NewUpstream(at, secret.Data[certs.KeyBundle]); err != nil {
+	service, err := c.client.CoreV1().Services(deploy.DefaultNamespace).Get(ctx, deploy.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("read the address of its Service: %w", err)
+	}
+	host := deploy.Name + "." + deploy.DefaultNamespace + ".svc"
+	up, err := tap.NewUpstream(&url.URL{Scheme: "https", Host: host, Path: "/inject"}, secret.Data[certs.KeyBundle])
+	if err != nil {
 		return nil, err
 	}
+	// As the API server calls it: by its address, since the cluster's DNS, which becomes ready last, has no part in that.
+	i.up = up.At(net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(service.Spec.Ports[0].Port))))
 	return i, nil
 }
 

@@ -42,11 +42,12 @@ type State struct {
 
 type upstream struct {
 	URL      string `json:"url"`
+	Address  string `json:"address,omitempty"` // where it is dialled, if not where its URL says
 	CABundle []byte `json:"caBundle"`
 }
 
 func upstreamOf(up *tap.Upstream) *upstream {
-	return &upstream{URL: up.URL().String(), CABundle: up.CABundle()}
+	return &upstream{URL: up.URL().String(), Address: up.Address(), CABundle: up.CABundle()}
 }
 
 type (

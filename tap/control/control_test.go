@@ -166,6 +166,9 @@ func TestReach(t *testing.T) {
 	if err := b.client.Reach(t.Context(), nobody, 10*time.Second); err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("where nothing listens: %v", err)
 	}
+	if err := b.client.Reach(t.Context(), nobody.At(b.target.URL().Host), 10*time.Second); err != nil {
+		t.Errorf("dialled at an address of its own: %v", err)
+	}
 }
 
 func TestFaultElsewhere(t *testing.T) {

@@ -31,7 +31,7 @@ type Server struct {
 	State    State // Strays is filled in
 
 	mu        sync.Mutex
-	upstreams map[string]*tap.Upstream // by URL and bundle: their connections are shared by all cases
+	upstreams map[string]*tap.Upstream // by URL, address and bundle: their connections are shared by all cases
 }
 
 // Serve serves on listener, with certificate, to clients whose certificates lead to clients, until ctx ends.
@@ -167,7 +167,7 @@ func (s *Server) upstream(u *upstream) (*tap.Upstream, error) {
 	if u == nil {
 		return nil, errors.New("no upstream is named")
 	}
-	key := u.URL + "\x00" + string(u.CABundle)
+	key := u.URL + "\x00" + u.Address + "\x00" + string(u.CABundle)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if up := s.upstreams[key]; up != nil {
@@ -183,6 +183,9 @@ func (s *Server) upstream(u *upstream) (*tap.Upstream, error) {
 	up, err := tap.NewUpstream(at, u.CABundle)
 	if err != nil {
 		return nil, err
+	}
+	if u.Address != "" {
+		up = up.At(u.Address)
 	}
 	if s.upstreams == nil {
 		s.upstreams = map[string]*tap.Upstream{}
