@@ -44,6 +44,10 @@ var injector = []*Proof{
 			if err != nil {
 				return fmt.Errorf("restart the injector's Deployment: %w", err)
 			}
+			if err := w.injector.AwaitAvailable(ctx); err != nil {
+				return err
+			}
+			w.waits() // for the old replicas, which serve on for a while
 			if err := w.settled(ctx, 2); err != nil {
 				return err
 			}

@@ -94,35 +94,49 @@ type Options struct {
 	Folder string
 	// Keep leaves the namespaces of proofs that do not hold.
 	Keep bool
-	// Restore brings the injector back to what it was after the last proof too: somebody goes on with the cluster.
+	// Restore brings the injector back to what it was after the last proof too, and deletes each proof's namespace: somebody
+	// goes on with the cluster.
 	Restore bool
 }
 
 // perProof bounds one proof. The slowest takes half a minute on an idle machine, and the long ones two.
 const perProof = 8 * time.Minute
 
-// sideBySide is how many proofs are under way at once: they wait for pods more than they work.
-const sideBySide = 6
+// sideBySide is how many proofs are under way at once: enough to keep two cores busy with starting pods. With more each waits
+// longer for its own, the injector's rollout among them, which takes longest.
+const sideBySide = 4
 
 // Run shows the proofs in the cluster, those that can side by side, and tells of each as it ends, from several goroutines
 // at once. The injector must be installed there, with its own webhook configurations; Options.Restore says whether it is again
 // in the end. An error is about the cluster: ctx has ended, the cluster is gone, or the injector could not be brought back to
 // what it was.
-func Run(ctx context.Context, c *kind.Cluster, i *kind.Injector, proofs []*Proof, o Options, tell func(Result)) error {
+func Run(ctx context.Context, c *kind.Cluster, i *kind.Injector, proofs []*Proof, o Options, tell func(Result)) (err error) {
 	ctx, cancel := c.While(ctx)
 	defer cancel()
 	w := &world{cluster: c, injector: i, client: c.Client(), run: ctx, options: o}
+	defer func() {
+		if w.trial != "" && o.Restore {
+			err = errors.Join(err, w.clear(ctx, w.trial))
+		}
+	}()
 	if err := w.settle(ctx); err != nil {
 		return gone(ctx, err)
 	}
+	// What goes in turn takes longest, the rollout first, which wants the machine at its beginning and then waits: so the others
+	// begin when it waits.
+	waiting := make(chan struct{})
+	w.waits = sync.OnceFunc(func() { close(waiting) })
 	var inTurn sync.WaitGroup
 	inTurn.Go(func() {
+		defer w.waits()
 		for _, p := range proofs {
 			if p.InTurn && ctx.Err() == nil {
 				w.one(ctx, p, tell)
+				w.waits()
 			}
 		}
 	})
+	<-waiting
 	group, _ := errgroup.WithContext(ctx)
 	group.SetLimit(sideBySide)
 	for _, p := range proofs {

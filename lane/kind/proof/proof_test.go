@@ -318,7 +318,7 @@ func TestReplaced(t *testing.T) {
 func TestEvidence(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		w, client := newWorld(t, inject)
-		w.options = Options{Folder: t.TempDir(), Keep: keep}
+		w.options = Options{Folder: t.TempDir(), Keep: keep, Restore: true}
 		stale := filepath.Join(w.options.Folder, "sample", "of-an-earlier-run.json")
 		if err := errors.Join(os.MkdirAll(filepath.Dir(stale), 0o755), os.WriteFile(stale, nil, 0o644)); err != nil {
 			t.Fatal(err)
@@ -349,6 +349,36 @@ func TestEvidence(t *testing.T) {
 		_, err = client.CoreV1().Namespaces().Get(t.Context(), "proof-x", metav1.GetOptions{})
 		if keep != (err == nil) || keep != strings.Contains(got.Err.Error(), "namespace proof-x is kept") {
 			t.Errorf("keep %t: the namespace: %v; the error: %v", keep, err, got.Err)
+		}
+	}
+}
+
+// Of a proof nothing is left to run; its namespace is left where the cluster goes after the last proof.
+func TestClear(t *testing.T) {
+	for _, restore := range []bool{false, true} {
+		w, client := newWorld(t, inject)
+		w.options.Restore = restore
+		if err := w.with(t.Context(), enabled, func(string) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		_, err := client.CoreV1().Namespaces().Get(t.Context(), "proof-x", metav1.GetOptions{})
+		if restore != apierrors.IsNotFound(err) {
+			t.Errorf("restore %t: the namespace: %v", restore, err)
+		}
+		// The fake client deletes no collections, so what is asked for counts.
+		var cleared []string
+		for _, action := range client.Actions() {
+			if action.Matches("delete-collection", action.GetResource().Resource) && action.GetNamespace() == "proof-x" {
+				cleared = append(cleared, action.GetResource().Resource)
+			}
+		}
+		slices.Sort(cleared)
+		want := []string{"cronjobs", "daemonsets", "deployments", "jobs", "pods", "replicasets", "statefulsets"}
+		if restore {
+			want = nil // the namespace takes along what is in it
+		}
+		if !slices.Equal(cleared, want) {
+			t.Errorf("restore %t: cleared of %q, want %q", restore, cleared, want)
 		}
 	}
 }

@@ -34,6 +34,8 @@ type world struct {
 	run      context.Context // ends when the proofs do: from then on nothing is collected, nor kept
 	options  Options
 	evidence *evidence // of the proof that is shown; nil where nothing is collected
+	trial    string    // the namespace in which settle tries; "" before it has
+	waits    func()    // says that the proof wants nothing of the machine for a while; may be called again
 }
 
 // The sidecar of the injector's own configuration, and the ports of its stand-ins.
@@ -60,42 +62,77 @@ func (w *world) restore(ctx context.Context) error {
 // settle waits until a pod is injected: that the injector is available does not mean yet that every kube-proxy leads to
 // it, and that its webhook configuration is there not that the API server has it.
 func (w *world) settle(ctx context.Context) error {
-	return w.with(ctx, enabled, func(ns string) error { return w.awaitInjecting(ctx, ns) })
+	if w.trial == "" {
+		var err error
+		if w.trial, err = w.namespace(ctx, enabled); err != nil {
+			return err
+		}
+	}
+	return w.awaitInjecting(ctx, w.trial)
 }
 
-// with gives do a namespace of its own, and takes it away afterwards.
-func (w *world) with(ctx context.Context, labels map[string]string, do func(namespace string) error) error {
+// namespace makes one in which pods can be created.
+func (w *world) namespace(ctx context.Context, labels map[string]string) (name string, err error) {
 	ns, err := w.client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		GenerateName: "proof-", Labels: labels,
 	}}, metav1.CreateOptions{})
 	if err != nil {
-		return fmt.Errorf("create a namespace: %w", err)
+		return "", fmt.Errorf("create a namespace: %w", err)
 	}
-	err = await(ctx, "ServiceAccount "+ns.Name+"/default exists", func(ctx context.Context) (string, error) {
+	return ns.Name, await(ctx, "ServiceAccount "+ns.Name+"/default exists", func(ctx context.Context) (string, error) {
 		_, err := w.client.CoreV1().ServiceAccounts(ns.Name).Get(ctx, "default", metav1.GetOptions{})
 		return "", err
 	})
+}
+
+// with gives do a namespace of its own, and takes it away afterwards.
+func (w *world) with(ctx context.Context, labels map[string]string, do func(namespace string) error) error {
+	ns, err := w.namespace(ctx, labels)
+	if ns == "" {
+		return err
+	}
 	if err == nil {
-		err = do(ns.Name)
+		err = do(ns)
 	}
 	if err != nil {
-		err = fmt.Errorf("%w%s", err, w.said(ns.Name))
+		err = fmt.Errorf("%w%s", err, w.said(ns))
 		if w.run.Err() == nil {
 			if w.evidence != nil {
-				w.evidence.namespace(w.client, ns.Name)
+				w.evidence.namespace(w.client, ns)
 			}
 			if w.options.Keep {
-				return fmt.Errorf("%w\n  namespace %s is kept", err, ns.Name)
+				return fmt.Errorf("%w\n  namespace %s is kept", err, ns)
 			}
 		}
 	}
-	// Whatever has ended ctx, the namespace must go. That everything in it is gone nobody needs to wait for.
+	return errors.Join(err, w.clear(ctx, ns))
+}
+
+// clear takes a namespace away, whatever has ended ctx. That everything in it is gone nobody needs to wait for. Where the
+// cluster goes after the last proof only its workloads and pods are, which would keep the node busy: to delete a namespace is a
+// hundred requests, one or two for each resource that there is, while other proofs want the API server.
+func (w *world) clear(ctx context.Context, namespace string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	if gone := w.client.CoreV1().Namespaces().Delete(ctx, ns.Name, metav1.DeleteOptions{}); gone != nil && !apierrors.IsNotFound(gone) {
-		err = errors.Join(err, fmt.Errorf("delete namespace %s: %w", ns.Name, gone))
+	if w.options.Restore {
+		if err := w.client.CoreV1().Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("delete namespace %s: %w", namespace, err)
+		}
+		return nil
 	}
-	return err
+	apps, batch := w.client.AppsV1(), w.client.BatchV1()
+	for _, remove := range []func(context.Context, metav1.DeleteOptions, metav1.ListOptions) error{
+		apps.Deployments(namespace).DeleteCollection, apps.ReplicaSets(namespace).DeleteCollection,
+		apps.DaemonSets(namespace).DeleteCollection, apps.StatefulSets(namespace).DeleteCollection,
+		batch.CronJobs(namespace).DeleteCollection, batch.Jobs(namespace).DeleteCollection,
+		w.client.CoreV1().Pods(namespace).DeleteCollection,
+	} {
+		background := metav1.DeletePropagationBackground // by default a Job's pods stay
+		if err := remove(ctx, metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{}); err != nil {
+			return fmt.Errorf("delete what is in namespace %s: %w", namespace, err)
+		}
+	}
+	return nil
 }
 
 // configured has the injector's configuration changed while do runs. What comes after, Run restores.
@@ -135,13 +172,18 @@ func (w *world) said(namespace string) string {
 	return b.String()
 }
 
-// lookInterval lies between two looks at a condition.
-const lookInterval = 100 * time.Millisecond
+// Between two looks at a condition lies a time that grows: what is quick shall not wait for the next look, and what takes
+// seconds not be asked after all the time by all the proofs that are under way.
+const (
+	firstInterval = 20 * time.Millisecond
+	lastInterval  = 200 * time.Millisecond
+)
 
 // await looks until look finds nothing missing. Errors are waited for too, but for refusals that will not change.
 func await(ctx context.Context, what string, look func(context.Context) (missing string, err error)) error {
-	tick := time.NewTicker(lookInterval)
-	defer tick.Stop()
+	interval := firstInterval
+	next := time.NewTimer(interval)
+	defer next.Stop()
 	last := errors.New("it has not been looked at once")
 	for {
 		missing, err := look(ctx)
@@ -156,7 +198,9 @@ func await(ctx context.Context, what string, look func(context.Context) (missing
 			last = errors.New(missing)
 		}
 		select {
-		case <-tick.C:
+		case <-next.C:
+			interval = min(interval*3/2, lastInterval)
+			next.Reset(interval)
 		case <-ctx.Done():
 			return fmt.Errorf("wait until %s: %w (last: %w)", what, context.Cause(ctx), last)
 		}
