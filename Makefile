@@ -55,8 +55,8 @@ REPORT     ?=
 # Runs of make soak.
 N         ?= 20
 
-# What is given, as one word for the shell, whatever is in it.
-quoted = '$(subst ','\'',$(1))'
+# A variable as one word for the shell, as it was given: neither make nor the shell makes anything of what is in it.
+quoted = '$(subst ','\'',$(value $(1)))'
 
 # The suite in e2e runs by itself; its own tests do not.
 UNIT   = $$($(GO) list ./... | grep -v '/e2e$$')
@@ -64,16 +64,16 @@ UNIT   = $$($(GO) list ./... | grep -v '/e2e$$')
 # What is tested in other processes the race detector does not see, be it a browser; and table/cover computes by itself.
 RACE   = $$($(GO) list ./... | grep -v -E '/(e2e|ci|cmd/outrigger|bench|mutants|table/cover)$$')
 GINKGO := $(GO) tool ginkgo run --fail-on-pending --fail-on-empty --keep-going --poll-progress-after=15m --timeout=2h $(GINKGO_FLAGS)
-SUITE   = -- --outrigger.lane=$(1) --outrigger.profile=$(call quoted,$(PROFILE)) --outrigger.focus=$(call quoted,$(FOCUS)) \
-          --outrigger.k8s-version=$(call quoted,$(K8S_VERSION)) --outrigger.injector=$(CURDIR)/$(BIN)/injector --outrigger.artifacts=$(2) --outrigger.routing=$(call quoted,$(ROUTING)) \
-          --outrigger.tap=$(CURDIR)/$(BIN)/outrigger-tap --outrigger.kind-config=$(CURDIR)/kind-config.yaml --outrigger.node-image=$(call quoted,$(NODE_IMAGE)) \
+SUITE   = -- --outrigger.lane=$(1) --outrigger.profile=$(call quoted,PROFILE) --outrigger.focus=$(call quoted,FOCUS) \
+          --outrigger.k8s-version=$(call quoted,K8S_VERSION) --outrigger.injector=$(CURDIR)/$(BIN)/injector --outrigger.artifacts=$(2) --outrigger.routing=$(call quoted,ROUTING) \
+          --outrigger.tap=$(CURDIR)/$(BIN)/outrigger-tap --outrigger.kind-config=$(CURDIR)/kind-config.yaml --outrigger.node-image=$(call quoted,NODE_IMAGE) \
           $(if $(FULL),--outrigger.full) $(if $(LONG),--outrigger.long) $(if $(KEEP),--outrigger.keep) $(if $(REUSE),--outrigger.reuse)
 
 # What a run leaves in a folder; what an earlier one left must not pass for this one's.
 REPORTS = $(foreach name,report.json report.html report.md report.txt junit.xml,$(1)/$(name))
 
 # The run that make gate and make baseline are about. What it found, they say; why it found nothing, its last line does.
-GATE_RUN = mkdir -p $(ARTIFACTS)/gate && if test -n $(call quoted,$(REPORT)); then cp -f -- $(call quoted,$(REPORT)) $(ARTIFACTS)/gate/report.json || exit 3; exit 0; fi; said=$$($(BIN)/outrigger run --quiet --artifacts $(ARTIFACTS)/gate); code=$$?; \
+GATE_RUN = mkdir -p $(ARTIFACTS)/gate && if test -n $(call quoted,REPORT); then cp -f -- $(call quoted,REPORT) $(ARTIFACTS)/gate/report.json || exit 3; exit 0; fi; said=$$($(BIN)/outrigger run --quiet --artifacts $(ARTIFACTS)/gate); code=$$?; \
   test $$code -le 1 || { printf '%s\n' "$$said" | tail -n 1; exit $$code; }
 
 .PHONY: help
@@ -91,8 +91,8 @@ bin: ## Build outrigger, its tap for clusters and the reference injector into bi
 
 .PHONY: e2e
 e2e: bin ## Run every table on a real API server, as a Ginkgo suite
-	@lane=$$($(BIN)/outrigger provider $(PROVIDER)) && \
-	  $(BIN)/outrigger list --lane $$lane --profile $(call quoted,$(PROFILE)) --focus $(call quoted,$(FOCUS)) --k8s-version $(call quoted,$(K8S_VERSION)) $(if $(LONG),--long) $(if $(FULL),--full) >/dev/null && \
+	@lane=$$($(BIN)/outrigger provider $(call quoted,PROVIDER)) && \
+	  $(BIN)/outrigger list --lane $$lane --profile $(call quoted,PROFILE) --focus $(call quoted,FOCUS) --k8s-version $(call quoted,K8S_VERSION) $(if $(LONG),--long) $(if $(FULL),--full) >/dev/null && \
 	  mkdir -p $(ARTIFACTS) && rm -f $(call REPORTS,$(ARTIFACTS)) && \
 	  { $(GINKGO) ./e2e $(call SUITE,$$lane,$(abspath $(ARTIFACTS))); suite=$$?; } && \
 	  $(BIN)/outrigger verdict $(ARTIFACTS)/report.json && \
@@ -146,15 +146,15 @@ image: bin ## Write the reference injector's image to bin/injector.tar; one sour
 	@mkdir -p $(BIN)/image
 	GOOS=$(word 1,$(subst /, ,$(PLATFORM))) GOARCH=$(word 2,$(subst /, ,$(PLATFORM))) \
 	  $(GO) build -trimpath -buildvcs=false -ldflags='-s -w' -o $(BIN)/image/injector ./injector/cmd/injector
-	@$(BIN)/outrigger injector image --program $(BIN)/image/injector --platform $(call quoted,$(PLATFORM)) --image $(call quoted,$(IMAGE)) --out $(BIN)/injector.tar
+	@$(BIN)/outrigger injector image --program $(BIN)/image/injector --platform $(call quoted,PLATFORM) --image $(call quoted,IMAGE) --out $(BIN)/injector.tar
 
 .PHONY: deploy
 deploy: bin ## Install the reference injector in the cluster of CONTEXT
-	@$(BIN)/outrigger injector install --context $(call quoted,$(CONTEXT)) --image $(call quoted,$(IMAGE))
+	@$(BIN)/outrigger injector install --context $(call quoted,CONTEXT) --image $(call quoted,IMAGE)
 
 .PHONY: undeploy
 undeploy: bin ## Take it away again, webhook configurations first
-	@$(BIN)/outrigger injector uninstall --context $(call quoted,$(CONTEXT))
+	@$(BIN)/outrigger injector uninstall --context $(call quoted,CONTEXT)
 
 .PHONY: test-lanes
 test-lanes: ## Tests of the controlplane lane, of the injector's life in a cluster and of interrupted runs, on a real control plane
@@ -193,7 +193,7 @@ bench-report: ## Measure a report of 100,000 results, and its page in a browser,
 
 .PHONY: node-image
 node-image: bin ## Build the image of a kind cluster's nodes for K8S_VERSION, without a registry, and print its name
-	@$(BIN)/outrigger node-image --k8s-version $(call quoted,$(K8S_VERSION))
+	@$(BIN)/outrigger node-image --k8s-version $(call quoted,K8S_VERSION)
 
 .PHONY: generate
 generate: ## Renew the JSON Schemas

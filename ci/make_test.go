@@ -39,6 +39,20 @@ echo "much else"; echo "`+broke+`"; exit 3`, name, "ARTIFACTS="+t.TempDir(), "BA
 	}
 }
 
+// What make is given comes to the program as it is, whatever make or the shell would make of it.
+func TestGivenAsItIs(t *testing.T) {
+	const focus, profile = `it's "(a$|b)$,` + "`c` \\d", "$(PROVIDER) $$HOME"
+	code, out := target(t, `case "$1" in
+provider) echo "<$2>" >&2; echo admission ;;
+list) printf '<%s>\n' "$@" >&2; exit 2 ;;
+esac`, "e2e", "FOCUS="+focus, "PROFILE="+profile, "PROVIDER=a b")
+	for _, word := range []string{focus, profile, "a b"} {
+		if code == 0 || !strings.Contains(out, "<"+word+">\n") {
+			t.Errorf("%q is not among the words: exit %d\n%s", word, code, out)
+		}
+	}
+}
+
 // A version of Kubernetes that cannot be had is a column that broke; the others have theirs.
 func TestMatrixOfAVersionThatCannotBeHad(t *testing.T) {
 	artifacts := t.TempDir()

@@ -141,7 +141,7 @@ func openKind(ctx context.Context, s *Session) (probe.Lane, error) {
 	var lane, aside *kind.Lane
 	err = s.phase("install", func() (err error) {
 		if err = installing.wait(); err == nil && s.kind.Injector == nil {
-			err = s.kind.dns.wait(ctx) // a target that runs elsewhere has a name
+			err = s.kind.dns.wait(ctx) // a target that runs already may have a name alone
 		}
 		if err != nil {
 			s.collect()

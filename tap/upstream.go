@@ -23,6 +23,9 @@ type Upstream struct {
 	transport *http.Transport
 }
 
+// dialer makes the connections to every target.
+var dialer = net.Dialer{KeepAlive: 30 * time.Second}
+
 // NewUpstream describes the instance at u, an https URL whose path is the webhook's own (such as /inject), with the PEM
 // certificates that its certificate must lead to. Nothing is connected yet. Close it when no case needs it any more.
 func NewUpstream(u *url.URL, caBundle []byte) (*Upstream, error) {
@@ -46,7 +49,7 @@ func NewUpstream(u *url.URL, caBundle []byte) (*Upstream, error) {
 	}
 	return &Upstream{url: *u, caBundle: append([]byte(nil), caBundle...), transport: &http.Transport{
 		Proxy:       nil, // a proxy of the environment's has no place between tap and target
-		DialContext: (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext,
+		DialContext: dialer.DialContext,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12,
 			RootCAs:    pool,
@@ -67,9 +70,8 @@ func NewUpstream(u *url.URL, caBundle []byte) (*Upstream, error) {
 // what its certificate is verified against, and what it is asked by.
 func (u *Upstream) At(address string) *Upstream {
 	at := &Upstream{url: u.url, address: address, caBundle: u.caBundle, transport: u.transport.Clone()}
-	dial := u.transport.DialContext
 	at.transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return dial(ctx, network, address)
+		return dialer.DialContext(ctx, network, address)
 	}
 	return at
 }

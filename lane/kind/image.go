@@ -71,7 +71,7 @@ func (c *Cluster) Load(ctx context.Context, images ...image.Image) error {
 }
 
 // Load brings images into every node of a kind cluster, whoever made it, but those that a node has already. A cluster
-// of which kind finds no node is an error.
+// without nodes is an error.
 func Load(ctx context.Context, provider *cluster.Provider, name string, images ...image.Image) error {
 	return eachNode(ctx, provider, name, func(ctx context.Context, node nodes.Node) error {
 		for _, i := range images {
@@ -83,14 +83,14 @@ func Load(ctx context.Context, provider *cluster.Provider, name string, images .
 	})
 }
 
-// eachNode does something with all nodes of a cluster at once; the first that fails ends it.
+// eachNode brings an image, by do, into all nodes of a cluster at once; after the first that fails ctx has ended for the others.
 func eachNode(ctx context.Context, provider *cluster.Provider, name string, do func(context.Context, nodes.Node) error) error {
 	list, err := provider.ListInternalNodes(name)
 	if err != nil {
-		return fmt.Errorf("list the nodes of cluster %s: %w", name, advised(err))
+		return fmt.Errorf("load an image into kind cluster %s: list its nodes: %w", name, advised(err))
 	}
 	if len(list) == 0 {
-		return fmt.Errorf("kind finds no node of a cluster %s: `kind get clusters` lists those there are", name)
+		return fmt.Errorf("load an image into kind cluster %s: there is no such cluster; `kind get clusters` lists them", name)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, node := range list {
@@ -106,6 +106,9 @@ func loadInto(ctx context.Context, node nodes.Node, i image.Image) error {
 	}
 	if strings.TrimSpace(have.String()) != "" {
 		return nil
+	}
+	if ctx.Err() != nil { // what follows takes no context
+		return context.Cause(ctx)
 	}
 	reader, writer := io.Pipe()
 	go func() { writer.CloseWithError(i.WriteArchive(writer)) }()

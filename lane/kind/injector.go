@@ -76,6 +76,15 @@ func install(ctx context.Context, c *Cluster, built image.Image) (*Injector, err
 	}
 	i := &Injector{Installer: installer, Image: built.Reference.String(), cluster: c, turn: make(chan struct{}, 1)}
 	i.turn <- struct{}{}
+	if i.up, err = upstreamOf(ctx, c); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+// upstreamOf is the injector as the tap calls it: as the API server does, by its Service's address, since the cluster's DNS,
+// which becomes ready last, has no part in that.
+func upstreamOf(ctx context.Context, c *Cluster) (*tap.Upstream, error) {
 	secret, err := c.client.CoreV1().Secrets(deploy.DefaultNamespace).Get(ctx, deploy.CertificateSecret, metav1.GetOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("read its certificates: %w", err)
@@ -89,9 +98,7 @@ func install(ctx context.Context, c *Cluster, built image.Image) (*Injector, err
 	if err != nil {
 		return nil, err
 	}
-	// As the API server calls it: by its address, since the cluster's DNS, which becomes ready last, has no part in that.
-	i.up = up.At(net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(service.Spec.Ports[0].Port))))
-	return i, nil
+	return up.At(net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(service.Spec.Ports[0].Port)))), nil
 }
 
 // AwaitReached waits until the tap reaches the injector: that replicas are ready does not mean yet that kube-proxy leads to
@@ -239,7 +246,7 @@ func (i *Injector) Configure(ctx context.Context, configuration []byte) error {
 }
 
 // Restore installs what has been changed of the injector, or taken away, with its own configuration, and returns once
-// every replica has that.
+// every replica has that. Its Service may be at another address then, and its authority another: Instance does not follow.
 func (i *Injector) Restore(ctx context.Context) error {
 	if err := i.Install(ctx); err != nil {
 		return err

@@ -148,11 +148,7 @@ func (c *Client) Answering(ctx context.Context, patch json.RawMessage) (*tap.Ups
 	if err != nil {
 		return nil, err
 	}
-	at, err := url.Parse(answer.URL)
-	if err != nil {
-		return nil, fmt.Errorf("read where the mutator answers: %w", err)
-	}
-	return tap.NewUpstream(at, answer.CABundle)
+	return answer.open()
 }
 
 // Reach tells whether the tap can call the target at up, within so long.

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 
 	"github.com/outrigger-k8s/outrigger/tap"
 )
@@ -48,6 +49,19 @@ type upstream struct {
 
 func upstreamOf(up *tap.Upstream) *upstream {
 	return &upstream{URL: up.URL().String(), Address: up.Address(), CABundle: up.CABundle()}
+}
+
+// open is what upstreamOf was made of.
+func (u *upstream) open() (*tap.Upstream, error) {
+	at, err := url.Parse(u.URL)
+	if err != nil {
+		return nil, fmt.Errorf("read the upstream's URL: %w", err)
+	}
+	up, err := tap.NewUpstream(at, u.CABundle)
+	if err != nil || u.Address == "" {
+		return up, err
+	}
+	return up.At(u.Address), nil
 }
 
 type (

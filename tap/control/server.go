@@ -12,7 +12,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
@@ -176,16 +175,9 @@ func (s *Server) upstream(u *upstream) (*tap.Upstream, error) {
 	if len(s.upstreams) >= maxUpstreams {
 		return nil, fmt.Errorf("there are %d upstreams already", maxUpstreams)
 	}
-	at, err := url.Parse(u.URL)
-	if err != nil {
-		return nil, fmt.Errorf("read the upstream's URL: %w", err)
-	}
-	up, err := tap.NewUpstream(at, u.CABundle)
+	up, err := u.open()
 	if err != nil {
 		return nil, err
-	}
-	if u.Address != "" {
-		up = up.At(u.Address)
 	}
 	if s.upstreams == nil {
 		s.upstreams = map[string]*tap.Upstream{}

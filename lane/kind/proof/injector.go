@@ -33,7 +33,7 @@ var injector = []*Proof{
 		Name: "rolled", Title: "the injector is rolled while pods are created without pause", Outcome: "injected",
 		Because: "a replica that goes is no longer asked before it stops, and one that comes is asked only once it can answer",
 		Source:  "outrigger injector/cmd/injector (--drain), injector/deploy (maxUnavailable 0)",
-		InTurn:  true,
+		InTurn:  true, Ahead: true,
 		show: withoutPause(func(ctx context.Context, w *world) error {
 			old, err := w.replicas(ctx)
 			if err != nil {

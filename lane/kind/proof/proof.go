@@ -37,6 +37,9 @@ type Proof struct {
 	Catalogue []int // rows of the failure catalogue that it answers
 	// InTurn says that it works on the injector, so that it is shown beside others, but not beside others of the kind.
 	InTurn bool
+	// Ahead says of the first that is InTurn that the others begin only when it waits: it wants the machine at its beginning, and
+	// takes longest.
+	Ahead bool
 	// Alone says that it gets in the way of other pods' creation.
 	Alone bool
 	// Long says that it is shown only where what takes long is asked for: it takes minutes, or ten seconds and more where
@@ -57,7 +60,8 @@ const (
 // ID is the proof's in reports.
 func (p *Proof) ID() string { return TableID + "/" + Dimension + "=" + p.Name }
 
-// All are the proofs, in the order in which they are shown: what takes long first, so that the others go on beside it.
+// All are the proofs, in the order in which those of a kind (InTurn, Alone, neither) are shown: what takes long first, so that
+// the others go on beside it.
 var All = func() []*Proof {
 	var list []*Proof
 	for _, group := range [][]*Proof{workloads, running, refusals, kinds, injector, outages} {
@@ -102,8 +106,8 @@ type Options struct {
 // perProof bounds one proof. The slowest takes half a minute on an idle machine, and the long ones two.
 const perProof = 8 * time.Minute
 
-// sideBySide is how many proofs are under way at once: enough to keep two cores busy with starting pods. With more each waits
-// longer for its own, the injector's rollout among them, which takes longest.
+// sideBySide is how many proofs are under way at once beside the one in turn: enough to keep two cores busy with starting
+// pods. With more each only waits longer for its own.
 const sideBySide = 4
 
 // Run shows the proofs in the cluster, those that can side by side, and tells of each as it ends, from several goroutines
@@ -115,37 +119,18 @@ func Run(ctx context.Context, c *kind.Cluster, i *kind.Injector, proofs []*Proof
 	defer cancel()
 	w := &world{cluster: c, injector: i, client: c.Client(), run: ctx, options: o}
 	defer func() {
-		if w.trial != "" && o.Restore {
+		if w.trial != "" && o.Restore && !errors.Is(context.Cause(ctx), kind.ErrGone) {
 			err = errors.Join(err, w.clear(ctx, w.trial))
 		}
 	}()
 	if err := w.settle(ctx); err != nil {
 		return gone(ctx, err)
 	}
-	// What goes in turn takes longest, the rollout first, which wants the machine at its beginning and then waits: so the others
-	// begin when it waits.
-	waiting := make(chan struct{})
-	w.waits = sync.OnceFunc(func() { close(waiting) })
-	var inTurn sync.WaitGroup
-	inTurn.Go(func() {
-		defer w.waits()
-		for _, p := range proofs {
-			if p.InTurn && ctx.Err() == nil {
-				w.one(ctx, p, tell)
-				w.waits()
-			}
-		}
+	besides(proofs, func(p *Proof, waits func()) {
+		own := *w
+		own.waits = waits
+		own.one(ctx, p, tell)
 	})
-	<-waiting
-	group, _ := errgroup.WithContext(ctx)
-	group.SetLimit(sideBySide)
-	for _, p := range proofs {
-		if !p.Alone && !p.InTurn {
-			group.Go(func() error { w.one(ctx, p, tell); return nil })
-		}
-	}
-	_ = group.Wait()
-	inTurn.Wait()
 	before := "" // the proof that may have left the injector other than it was
 	restore := func() error {
 		if before == "" || ctx.Err() != nil {
@@ -172,6 +157,40 @@ func Run(ctx context.Context, c *kind.Cluster, i *kind.Injector, proofs []*Proof
 		}
 	}
 	return context.Cause(ctx)
+}
+
+// besides shows the proofs that are not to be Alone: those InTurn one after the other, and sideBySide others beside them. Where
+// the first of those in turn is Ahead the others begin when it says that it waits, or has ended.
+func besides(proofs []*Proof, show func(p *Proof, waits func())) {
+	var turns, others []*Proof
+	for _, p := range proofs {
+		switch {
+		case p.InTurn:
+			turns = append(turns, p)
+		case !p.Alone:
+			others = append(others, p)
+		}
+	}
+	waiting := make(chan struct{})
+	waits := sync.OnceFunc(func() { close(waiting) })
+	if len(turns) == 0 || !turns[0].Ahead {
+		waits()
+	}
+	var inTurn sync.WaitGroup
+	inTurn.Go(func() {
+		for _, p := range turns {
+			show(p, waits)
+			waits()
+		}
+	})
+	<-waiting
+	var group errgroup.Group
+	group.SetLimit(sideBySide)
+	for _, p := range others {
+		group.Go(func() error { show(p, func() {}); return nil })
+	}
+	_ = group.Wait()
+	inTurn.Wait()
 }
 
 // gone is err, or why the cluster is gone if that is what it came of.

@@ -353,6 +353,60 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
+// The others begin at once, or when the one that is ahead waits or has ended; those in turn never go side by side.
+func TestBesides(t *testing.T) {
+	turn, ahead, other, alone := &Proof{Name: "turn", InTurn: true}, &Proof{Name: "ahead", InTurn: true, Ahead: true}, &Proof{Name: "other"}, &Proof{Name: "alone", Alone: true}
+	for _, test := range []struct {
+		name   string
+		proofs []*Proof
+		until  *Proof // goes on until another has been shown
+		waits  bool   // and says before that it waits
+		want   []string
+	}{
+		{"none in turn", []*Proof{other, alone}, nil, false, []string{"other"}},
+		{"alone only", []*Proof{alone}, nil, false, nil},
+		{"waits", []*Proof{other, ahead, turn}, ahead, true, []string{"other", "ahead", "turn"}},
+		{"ends", []*Proof{other, ahead}, nil, false, []string{"ahead", "other"}},
+		{"not ahead", []*Proof{other, turn}, turn, false, []string{"other", "turn"}},
+	} {
+		var mu sync.Mutex
+		var got []string
+		shown, turns := make(chan struct{}), 0
+		besides(test.proofs, func(p *Proof, waits func()) {
+			if p.InTurn {
+				mu.Lock()
+				if turns++; turns > 1 {
+					t.Errorf("%s: two in turn at once", test.name)
+				}
+				mu.Unlock()
+				if p == test.until {
+					if test.waits {
+						waits()
+					}
+					select {
+					case <-shown:
+					case <-time.After(10 * time.Second):
+						t.Errorf("%s: no other has begun", test.name)
+					}
+				} else {
+					time.Sleep(50 * time.Millisecond) // who begins too early has the time to
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, p.Name)
+			if p.InTurn {
+				turns--
+			} else {
+				close(shown)
+			}
+		})
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: shown were %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
 // Of a proof nothing is left to run; its namespace is left where the cluster goes after the last proof.
 func TestClear(t *testing.T) {
 	for _, restore := range []bool{false, true} {
@@ -370,10 +424,13 @@ func TestClear(t *testing.T) {
 		for _, action := range client.Actions() {
 			if action.Matches("delete-collection", action.GetResource().Resource) && action.GetNamespace() == "proof-x" {
 				cleared = append(cleared, action.GetResource().Resource)
+				policy := action.(k8stesting.DeleteCollectionActionImpl).DeleteOptions.PropagationPolicy
+				if policy == nil || *policy != metav1.DeletePropagationBackground {
+					t.Errorf("the %s are deleted with %v", action.GetResource().Resource, policy)
+				}
 			}
 		}
-		slices.Sort(cleared)
-		want := []string{"cronjobs", "daemonsets", "deployments", "jobs", "pods", "replicasets", "statefulsets"}
+		want := []string{"deployments", "replicasets", "daemonsets", "statefulsets", "cronjobs", "jobs", "pods"} // owners first
 		if restore {
 			want = nil // the namespace takes along what is in it
 		}

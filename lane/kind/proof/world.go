@@ -35,7 +35,7 @@ type world struct {
 	options  Options
 	evidence *evidence // of the proof that is shown; nil where nothing is collected
 	trial    string    // the namespace in which settle tries; "" before it has
-	waits    func()    // says that the proof wants nothing of the machine for a while; may be called again
+	waits    func()    // says of a proof that is Ahead that it waits
 }
 
 // The sidecar of the injector's own configuration, and the ports of its stand-ins.
@@ -85,7 +85,7 @@ func (w *world) namespace(ctx context.Context, labels map[string]string) (name s
 	})
 }
 
-// with gives do a namespace of its own, and takes it away afterwards.
+// with gives do a namespace of its own, and clears it afterwards.
 func (w *world) with(ctx context.Context, labels map[string]string, do func(namespace string) error) error {
 	ns, err := w.namespace(ctx, labels)
 	if ns == "" {
@@ -108,9 +108,9 @@ func (w *world) with(ctx context.Context, labels map[string]string, do func(name
 	return errors.Join(err, w.clear(ctx, ns))
 }
 
-// clear takes a namespace away, whatever has ended ctx. That everything in it is gone nobody needs to wait for. Where the
-// cluster goes after the last proof only its workloads and pods are, which would keep the node busy: to delete a namespace is a
-// hundred requests, one or two for each resource that there is, while other proofs want the API server.
+// clear takes a namespace away where somebody goes on with the cluster, whatever has ended ctx. That everything in it is gone
+// nobody needs to wait for. Elsewhere only what runs in it goes, lest it keep the node busy: to delete a namespace is a hundred
+// requests, one or two for each resource that there is, while other proofs want the API server.
 func (w *world) clear(ctx context.Context, namespace string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
@@ -120,17 +120,20 @@ func (w *world) clear(ctx context.Context, namespace string) error {
 		}
 		return nil
 	}
+	if w.run.Err() != nil {
+		return nil // the cluster goes now
+	}
 	apps, batch := w.client.AppsV1(), w.client.BatchV1()
 	for _, remove := range []func(context.Context, metav1.DeleteOptions, metav1.ListOptions) error{
+		// Owners first, which would make anew what is theirs.
 		apps.Deployments(namespace).DeleteCollection, apps.ReplicaSets(namespace).DeleteCollection,
 		apps.DaemonSets(namespace).DeleteCollection, apps.StatefulSets(namespace).DeleteCollection,
 		batch.CronJobs(namespace).DeleteCollection, batch.Jobs(namespace).DeleteCollection,
 		w.client.CoreV1().Pods(namespace).DeleteCollection,
 	} {
-		background := metav1.DeletePropagationBackground // by default a Job's pods stay
-		if err := remove(ctx, metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{}); err != nil {
-			return fmt.Errorf("delete what is in namespace %s: %w", namespace, err)
-		}
+		background := metav1.DeletePropagationBackground // a Job's pods are made orphans first by default
+		// What stays goes with the cluster, and says nothing about the proof.
+		_ = remove(ctx, metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{})
 	}
 	return nil
 }
