@@ -3,8 +3,8 @@
 // Package kind is the lane of a real cluster: the injector runs in it behind a Service, pods start, sidecars run.
 //
 // [Create] makes a [Cluster] of the containers of an engine (docker, podman or nerdctl), from kind-config.yaml, ready
-// with kube-proxy; [Cluster.Ready] waits for its DNS too. [NewLanes] makes it the place where cases run, as lane/controlplane does: what differs is
-// where the target and the tap are. Both are in the cluster:
+// with kube-proxy; [Cluster.Ready] waits for its DNS too. [NewLanes] makes it the place where cases run, as lane/controlplane
+// does: what differs is where the target and the tap are. Both are in the cluster:
 //
 //   - the injector ([Install]) as its users install it. There is one, so its settings are changed and waited for, case by
 //     case in an order that changes them rarely ([Injector]);

@@ -117,7 +117,7 @@ const sideBySide = 4
 func Run(ctx context.Context, c *kind.Cluster, i *kind.Injector, proofs []*Proof, o Options, tell func(Result)) (err error) {
 	ctx, cancel := c.While(ctx)
 	defer cancel()
-	w := &world{cluster: c, injector: i, client: c.Client(), run: ctx, options: o}
+	w := &world{cluster: c, injector: i, client: c.Client(), run: ctx, options: o, waits: func() {}}
 	defer func() {
 		if w.trial != "" && o.Restore && !errors.Is(context.Cause(ctx), kind.ErrGone) {
 			err = errors.Join(err, w.clear(ctx, w.trial))
