@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/outrigger-k8s/outrigger/probe"
 	"github.com/outrigger-k8s/outrigger/scenarios"
+	"github.com/outrigger-k8s/outrigger/table"
 )
 
 var update = flag.Bool("update", false, "write the schema instead of comparing it")
@@ -271,10 +274,60 @@ func TestWrite(t *testing.T) {
 func TestSummary(t *testing.T) {
 	s := Summary{Mutants: 5}
 	for _, o := range []Outcome{Killed, Killed, Survived, Misled, Broken} {
-		s.add(&Result{Outcome: o})
+		s.add(&Result{Mutant: &Mutant{Name: "is-" + string(o)}, Outcome: o})
 	}
-	if got, want := s.String(), "5 mutants: 2 killed, 1 survived, 1 noticed by the wrong rule, 1 broken in 0s"; got != want {
+	var out strings.Builder
+	s.write(&out)
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if got, want := lines[len(lines)-1], "5 mutants: 2 killed, 1 survived, 1 noticed by the wrong rule, 1 broken in 0s"; got != want {
 		t.Errorf("%s\nexpected %s", got, want)
+	}
+	for _, o := range []Outcome{Survived, Misled, Broken} {
+		if !strings.Contains(out.String(), fmt.Sprintf("\n%-8s is-%[1]s ", o)) {
+			t.Errorf("expected what %s once more in\n%s", o, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "is-killed") {
+		t.Errorf("what was killed is told twice:\n%s", out.String())
+	}
+}
+
+// What a mutant of the harness is tried with first: the cases that its rules decide, and no others, or any of those that
+// fail might be judged first.
+func TestFocus(t *testing.T) {
+	list, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := scenarios.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &workshop{tables: set}
+	const longest = 128 << 10 // an argument, in Linux
+	for _, m := range list {
+		if m.NoticedBy != Tables || m.Of != Harness || m.inScenarios() || len(m.Rules) == 0 {
+			continue
+		}
+		these := decidedBy(m.Rules)
+		focus := w.focusOn(these)
+		if focus == "" || len(focus) >= longest {
+			t.Errorf("%s: an expression of %d bytes", m.Name, len(focus))
+		}
+		matches := regexp.MustCompile(focus)
+		for _, tb := range set.Tables {
+			for c := range tb.Cases() {
+				if got, want := matches.MatchString(c.ID()), these(c); got != want {
+					t.Fatalf("%s: %s: tried first %t, expected %t", m.Name, c.ID(), got, want)
+				}
+			}
+		}
+	}
+	if focus := w.focusOn(quickly); focus == "" || len(focus) >= longest {
+		t.Errorf("the quick tables: an expression of %d bytes", len(focus))
+	}
+	if focus := w.focusOn(func(table.Case) bool { return false }); focus != "" {
+		t.Errorf("of no case: %q", focus)
 	}
 }
 

@@ -45,6 +45,8 @@ type Result struct {
 type Summary struct {
 	Mutants, Killed, Survived, Misled, Broken int
 	Duration                                  time.Duration
+
+	findings []*Result // all that were not killed
 }
 
 // String is the summary in a line: `52 mutants: 52 killed, 0 survived in 4m10s`.
@@ -128,7 +130,7 @@ func Run(ctx context.Context, dir string, list []Mutant, out io.Writer) (_ *Summ
 		return nil, err
 	}
 	summary.Duration = time.Since(start)
-	fmt.Fprintln(out, summary)
+	summary.write(out)
 	return summary, nil
 }
 
@@ -275,6 +277,21 @@ func (s *Summary) add(r *Result) {
 	case Broken:
 		s.Broken++
 	}
+	if r.Outcome != Killed {
+		s.findings = append(s.findings, r)
+	}
+}
+
+// write ends with the summary. The findings come once more before it: they stand far apart in hundreds of lines, of which
+// a CI system may show the last.
+func (s *Summary) write(out io.Writer) {
+	if len(s.findings) > 0 && s.Mutants > 1 {
+		fmt.Fprintf(out, "\nof %d mutants these were not killed:\n", s.Mutants)
+		for _, r := range s.findings {
+			write(out, r)
+		}
+	}
+	fmt.Fprintln(out, s)
 }
 
 // write tells of one mutant; of a finding also what was wrong in it, and where it is declared.

@@ -39,10 +39,9 @@ const (
 	apiServer  = "webhook" // the profile whose tables are not about an injector
 )
 
-func quick(t *table.Table) bool            { return t.Len() <= small && t.Profile != apiServer }
 func sampled(c table.Case) bool            { return c.Table.Len() <= small || c.Number()%sampleStep == 0 }
 func ofInjectors(c table.Case) bool        { return c.Table.Profile != apiServer }
-func quickly(c table.Case) bool            { return quick(c.Table) }
+func quickly(c table.Case) bool            { return ofInjectors(c) && c.Table.Len() <= small }
 func sampledOfInjectors(c table.Case) bool { return ofInjectors(c) && sampled(c) }
 
 // decidedBy are the cases that one of rules decides in the admission lane, of large tables a sample.
@@ -159,13 +158,11 @@ func selectionFails(ctx context.Context, o run.Options) (*failure, error) {
 	return nil, errors.Join(err, closed)
 }
 
-// programFails runs the tables with a program of its own until one notices m: nil if none does. First come the tables that
-// have one of the row's own rules, then the quick ones, then those about the API server, then all.
+// programFails runs the tables with a program of its own until one notices m: nil if none does. First come the cases that
+// the row's own rules decide, and no others of their tables: which of those that fail is judged first is not certain. Then
+// come the quick tables, those about the API server, and all.
 func (w *workshop) programFails(ctx context.Context, m *Mutant, dir, program string) (*failure, error) {
-	ruled := func(t *table.Table) bool {
-		return slices.ContainsFunc(t.Rules, func(r *table.Rule) bool { return slices.Contains(m.Rules, string(r.Name)) })
-	}
-	for _, focus := range []string{w.focusOn(ruled), w.focusOn(quick), "^" + apiServer + "/", ".*"} {
+	for _, focus := range []string{w.focusOn(decidedBy(m.Rules)), w.focusOn(quickly), "^" + apiServer + "/", ".*"} {
 		if focus == "" {
 			continue
 		}
@@ -176,18 +173,25 @@ func (w *workshop) programFails(ctx context.Context, m *Mutant, dir, program str
 	return nil, nil
 }
 
-// focusOn is the expression that the IDs of these tables' cases match; "" if there are none.
-func (w *workshop) focusOn(these func(*table.Table) bool) string {
+// focusOn is the expression that the IDs of these cases match and of no others; "" if there are none.
+func (w *workshop) focusOn(these probe.Selects) string {
 	var ids []string
 	for _, t := range w.tables.Tables {
-		if these(t) {
-			ids = append(ids, regexp.QuoteMeta(t.ID()))
+		var of []string
+		for c := range t.Cases() {
+			if these(c) {
+				of = append(of, regexp.QuoteMeta(c.ID()))
+			}
 		}
+		if len(of) == t.Len() { // they would not all fit into an argument
+			of = []string{regexp.QuoteMeta(t.ID()+"/") + ".*"}
+		}
+		ids = append(ids, of...)
 	}
 	if ids == nil {
 		return ""
 	}
-	return "^(" + strings.Join(ids, "|") + ")/"
+	return "^(" + strings.Join(ids, "|") + ")$"
 }
 
 func (w *workshop) programRunFails(ctx context.Context, name, dir, program, focus string) (*failure, error) {
