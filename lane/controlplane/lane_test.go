@@ -112,6 +112,22 @@ func (w *withheld[T, C]) Patch(
 	return w.Update(ctx, next, metav1.UpdateOptions{})
 }
 
+// A CronJob that runs at the turn of the year is due if it ran last at that time.
+func TestBeforeTurn(t *testing.T) {
+	for _, now := range []string{"2026-11-28T19:43:00Z", "2027-01-01T00:00:00Z", "2027-01-01T13:59:59Z", "2027-12-31T23:59:59Z", "2028-02-29T12:00:00Z", "2028-12-31T23:59:59Z"} {
+		at, err := time.Parse(time.RFC3339, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, zone := range []int{-12, 0, 14} {
+			local := at.In(time.FixedZone("", zone*60*60))
+			if turn := time.Date(local.Year(), time.January, 1, 0, 0, 0, 0, local.Location()); !beforeTurn(at).Before(turn) {
+				t.Errorf("%s, UTC%+d: the last run is to have been at %s, and the year turned at %s", now, zone, beforeTurn(at), turn)
+			}
+		}
+	}
+}
+
 func TestLane(t *testing.T) {
 	cp := startControlPlane(t, Options{})
 	l := NewLane(cp, LaneOptions{})
@@ -782,7 +798,7 @@ func workloads() map[string]func(key string) runtime.Object {
 		"Job": func(k string) runtime.Object { return &batchv1.Job{ObjectMeta: meta(k), Spec: job(k)} },
 		"CronJob": func(k string) runtime.Object {
 			return &batchv1.CronJob{ObjectMeta: meta(k), Spec: batchv1.CronJobSpec{
-				Schedule: "* * * * *", JobTemplate: batchv1.JobTemplateSpec{Spec: job(k)}}}
+				Schedule: "0 0 1 1 *", JobTemplate: batchv1.JobTemplateSpec{Spec: job(k)}}}
 		},
 	}
 }
