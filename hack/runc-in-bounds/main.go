@@ -12,7 +12,16 @@
 //
 //	{"runtimes": {"in-bounds": {"path": "/path/to/runc-in-bounds"}}, "default-runtime": "in-bounds"}
 //
-// runc is the one on PATH, or the one that $RUNC names.
+// Podman goes by the file that CONTAINERS_CONF names:
+//
+//	[engine]
+//	runtime = "in-bounds"
+//	runtime_supports_json = ["in-bounds"]
+//	[engine.runtimes]
+//	in-bounds = ["/path/to/runc-in-bounds"]
+//
+// runc is the one that $RUNC names, or the one on PATH, or, since podman gives a runtime no PATH, the one in a folder where
+// distributions have it.
 package main
 
 import (
@@ -52,11 +61,7 @@ func run(args []string) error {
 }
 
 func findRunc() (string, error) {
-	name := os.Getenv("RUNC")
-	if name == "" {
-		name = "runc"
-	}
-	runc, err := exec.LookPath(name)
+	runc, err := lookUp()
 	if err != nil {
 		return "", fmt.Errorf("find runc: %w; install it, or name it in $RUNC", err)
 	}
@@ -68,6 +73,25 @@ func findRunc() (string, error) {
 		return "", errors.New("find runc: the one on PATH is this program; name the right one in $RUNC")
 	}
 	return runc, nil
+}
+
+// folders are where distributions and Docker's packages have runc.
+var folders = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"}
+
+func lookUp() (string, error) {
+	if name := os.Getenv("RUNC"); name != "" {
+		return exec.LookPath(name)
+	}
+	runc, err := exec.LookPath("runc")
+	if err == nil {
+		return runc, nil
+	}
+	for _, dir := range folders {
+		if runc, err := exec.LookPath(filepath.Join(dir, "runc")); err == nil {
+			return runc, nil
+		}
+	}
+	return "", err
 }
 
 func same(a, b string) bool {

@@ -201,6 +201,27 @@ func TestHandsOver(t *testing.T) {
 	}
 }
 
+// Podman gives a runtime no PATH where it clears up.
+func TestFindsRuncWithoutPath(t *testing.T) {
+	dir := t.TempDir()
+	runc := filepath.Join(dir, "runc")
+	if err := os.WriteFile(runc, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", "")
+	t.Setenv("RUNC", "")
+	usual := folders
+	t.Cleanup(func() { folders = usual })
+	folders = []string{filepath.Join(dir, "none"), dir}
+	if got, err := findRunc(); err != nil || got != runc {
+		t.Errorf("%q, %v, want %s", got, err, runc)
+	}
+	folders = folders[:1]
+	if got, err := findRunc(); err == nil {
+		t.Errorf("found %s where there is none", got)
+	}
+}
+
 func FuzzWithin(f *testing.F) {
 	f.Add([]byte(`{"process": {"capabilities": {"bounding": ["CAP_SYS_RESOURCE"]}, "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1e9}]}}`), true)
 	f.Add([]byte(`{"capabilities": {"bounding": [1, null]}, "rlimits": [null, {"hard": "x"}]}`), false)

@@ -15,6 +15,7 @@ import (
 	osexec "os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -411,6 +412,7 @@ func (c *Cluster) connect(ctx context.Context) error {
 		return err
 	}
 	c.straighten(ctx)
+	c.warnOfLimit(ctx)
 	c.config.QPS = -1
 	c.config.WarningHandler = rest.NoWarnings{}
 	c.config.ContentType = "application/vnd.kubernetes.protobuf"
@@ -419,6 +421,28 @@ func (c *Cluster) connect(ctx context.Context) error {
 		return fmt.Errorf("make a client: %w", err)
 	}
 	return nil
+}
+
+// enoughProcesses is how many processes and threads a node may need: LONG=1 was seen to run out of the 2,048 that podman
+// gives a container where nothing else is said.
+const enoughProcesses = 8192
+
+// warnOfLimit says so where the engine gives the node fewer than enoughProcesses.
+func (c *Cluster) warnOfLimit(ctx context.Context) {
+	// An engine that cannot say has no limit that is known of.
+	out, _ := osexec.CommandContext(ctx, c.entry.Engine, "inspect", "--format", "{{.HostConfig.PidsLimit}}", c.plane.String()).Output()
+	if warning := tooFew(c.entry.Engine, strings.TrimSpace(string(out))); warning != "" {
+		fmt.Fprintln(c.options.Progress, "kind: warning: "+warning)
+	}
+}
+
+// tooFew says what is to be said of a limit of processes, as an engine writes it: "" where it is none, or enough.
+func tooFew(engine, limit string) string {
+	n, err := strconv.Atoi(limit)
+	if err != nil || n <= 0 || n >= enoughProcesses {
+		return ""
+	}
+	return fmt.Sprintf("%s gives a node %d processes and threads, and it may need more: pids_limit = 0 under [containers] in containers.conf lifts that", engine, n)
 }
 
 // identify makes the harness User in group system:masters, by a certificate of the cluster's own authority.

@@ -66,6 +66,15 @@ func TestNoEngine(t *testing.T) {
 	}
 }
 
+// Podman's default is warned of; engines write no limit in several ways.
+func TestTooFew(t *testing.T) {
+	for limit, warned := range map[string]bool{"2048": true, "0": false, "-1": false, "<nil>": false, "": false, "8192": false} {
+		if got := tooFew("podman", limit); strings.Contains(got, "pids_limit = 0") != warned {
+			t.Errorf("limit %q: %q", limit, got)
+		}
+	}
+}
+
 // A creation that is cut off leaves neither container nor folder, whenever that is.
 func TestCreateCutOff(t *testing.T) {
 	needKind(t)

@@ -145,6 +145,7 @@ func comesUp(make func(context.Context, *world, string, corev1.PodTemplateSpec) 
 	}
 }
 
+// podsOf are the pods of app that there are to stay: for one that has failed its controller makes another.
 func (w *world) podsOf(ctx context.Context, namespace, app string) ([]corev1.Pod, error) {
 	list, err := w.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + app})
 	if err != nil {
@@ -152,7 +153,7 @@ func (w *world) podsOf(ctx context.Context, namespace, app string) ([]corev1.Pod
 	}
 	var pods []corev1.Pod
 	for _, pod := range list.Items {
-		if pod.DeletionTimestamp == nil {
+		if pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodFailed {
 			pods = append(pods, pod)
 		}
 	}
