@@ -156,8 +156,8 @@ func (l *Lane) holdWorkload(object runtime.Object) {
 	}
 }
 
-// fire makes a CronJob due at once, and once: the probe's run at the turn of the year, and this one is to have run last
-// before the latest.
+// fire makes a CronJob due at once, as if its last run had been before the latest turn of the year, at which those of the
+// probe run: no second run comes in the middle of the case.
 func (l *Lane) fire(ctx context.Context, client rest.Interface, at *probe.Attempt) error {
 	past := metav1.NewTime(beforeTurn(time.Now()))
 	patch, err := json.Marshal(map[string]any{"status": batchv1.CronJobStatus{LastScheduleTime: &past}})

@@ -27,7 +27,7 @@ var advice = []struct{ sign, do string }{
 	{"unknown flag", "a component does not know a flag that kind-config.yaml gives it: does it fit this version of Kubernetes?"},
 	{"could not find a log line that matches", "the node's init system did not start: does the image fit this machine, and may containers be privileged?"},
 	{"failed to init node with kubeadm", "the control plane did not start: the node's logs say why"},
-	{"unable to apply caps", "the machine lacks a capability that privileged containers are given: hack/container-engine.sh sets an engine up that asks for those that there are"},
+	{"unable to apply caps", "the machine lacks a capability that privileged containers are given: hack/container-engine.sh sets Docker up to ask for those that there are; for podman hack/runc-in-bounds says how"},
 }
 
 // mostOutput is how many of the last lines of a command that failed are shown.

@@ -30,6 +30,7 @@ func TestAdvised(t *testing.T) {
 		{failed("Error response from daemon: manifest for kindest/node:v9.9.9 not found: manifest unknown"), "K8S_VERSION= another version"},
 		{failed("docker: Error response from daemon: pull access denied for nobody/node, repository does not exist or may require 'docker login'"), "are you logged in"},
 		{errors.New(`failed to pull image "kindest/node:v1.37.2": command "docker pull kindest/node:v1.37.2" failed with error: exit status 1`), "NODE_IMAGE= names another"},
+		{failed("runc create failed: unable to start container process: unable to apply caps: operation not permitted"), "for podman hack/runc-in-bounds"},
 		{failed("something else"), "something else"},
 		{errors.New("nothing to add"), "nothing to add"},
 	} {

@@ -440,6 +440,33 @@ func TestClear(t *testing.T) {
 	}
 }
 
+// A pod that has failed, as one whose container the node could not start, or that goes, is not waited for: another comes.
+func TestPodsOf(t *testing.T) {
+	w, client := newWorld(t, inject)
+	gone := metav1.Now()
+	for name, pod := range map[string]corev1.Pod{
+		"runs":    {Status: corev1.PodStatus{Phase: corev1.PodRunning}},
+		"waits":   {Status: corev1.PodStatus{Phase: corev1.PodPending}},
+		"is-done": {Status: corev1.PodStatus{Phase: corev1.PodSucceeded}},
+		"failed":  {Status: corev1.PodStatus{Phase: corev1.PodFailed}},
+		"goes":    {ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &gone, Finalizers: []string{"example.com/stays"}}},
+	} {
+		pod.Name, pod.Namespace, pod.Labels = name, "ns", map[string]string{"app": "task"}
+		if err := client.Tracker().Add(&pod); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pods, err := w.podsOf(t.Context(), "ns", "task")
+	var names []string
+	for _, pod := range pods {
+		names = append(names, pod.Name)
+	}
+	slices.Sort(names)
+	if want := []string{"is-done", "runs", "waits"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("%q, %v, want %q", names, err, want)
+	}
+}
+
 // A cluster that is gone, or cannot be reached, says nothing about a proof; a run that was cut off tells of none.
 func TestBroken(t *testing.T) {
 	w, _ := newWorld(t, inject)
